@@ -1,0 +1,22 @@
+//go:build deps
+package deps
+import (
+ _ "github.com/caddyserver/caddy/v2/modules/standard"
+ _ "github.com/caddyserver/caddy/v2/cmd"
+ _ "github.com/wechatpay-apiv3/wechatpay-go/core"
+ _ "github.com/dgraph-io/badger/v4"
+ _ "github.com/caddyserver/xcaddy"
+ _ "github.com/sony/gobreaker/v2"
+ _ "golang.org/x/time/rate"
+ _ "golang.org/x/sync/singleflight"
+ _ "github.com/google/uuid"
+ _ "github.com/tidwall/gjson"
+ _ "github.com/tidwall/sjson"
+ _ "rsc.io/qr"
+ _ "pgregory.net/rapid"
+ _ "go.uber.org/goleak"
+ _ "github.com/prometheus/client_golang/prometheus"
+ _ "go.uber.org/zap"
+ _ "go.uber.org/zap/exp/zapslog"
+ _ "github.com/santhosh-tekuri/jsonschema/v6"
+)
