@@ -73,6 +73,9 @@ type Notification struct {
 	// Merchant is the name of the merchant block whose keys verified and
 	// decrypted it. It is also the delivery queue the notification waits in.
 	Merchant string
+	// Route is the id of the wechatpay_notify route that took the notification
+	// in, and that delivers it when several serve one merchant.
+	Route string
 	// Group names the order the event belongs to: deliveries of one group go one
 	// at a time, in order of arrival. Empty: the event is a group of its own.
 	Group string
