@@ -1,0 +1,2 @@
+// Package sandbox is a stateful WeChat Pay platform for tests and demonstrations.
+package sandbox

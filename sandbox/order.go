@@ -1,0 +1,318 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Kind is the kind of an order.
+type Kind string
+
+// The kinds of orders the sandbox knows.
+const (
+	Native  Kind = "native"  // Native下单
+	Combine Kind = "combine" // 合单下单-Native
+)
+
+// TradeState is WeChat Pay's trade_state, as far as the sandbox goes.
+type TradeState string
+
+// The trade states of the sandbox.
+const (
+	NotPay  TradeState = "NOTPAY"
+	Success TradeState = "SUCCESS"
+	Closed  TradeState = "CLOSED"
+)
+
+const (
+	codeURLPrefix = "weixin://wxpay/bizpayurl?pr="
+	codeURLLife   = 2 * time.Hour
+	orderLife     = 7 * 24 * time.Hour // an unpaid order closes by itself
+	maxAmount     = int64(1e12)        // fen, of one sub-order; keeps every sum within int64
+)
+
+var (
+	outTradeNoPattern = regexp.MustCompile(`^[0-9A-Za-z_\-|*@]{6,32}$`)
+	combineNoPattern  = regexp.MustCompile(`^[0-9A-Za-z_\-|*@]{2,32}$`)
+)
+
+type numberKey struct{ mchid, number string }
+
+// order is a basic order (one line) or a combine order (its sub-orders).
+type order struct {
+	kind        Kind
+	mchid       string // of who signed; combine_mchid
+	appid       string
+	number      string // out_trade_no or combine_out_trade_no
+	lines       []*line
+	notifyURL   string
+	deviceID    string
+	expires     time.Time // time_expire; zero: none
+	created     time.Time
+	fingerprint [sha256.Size]byte
+	pr          string // of the code_url
+	prIssued    time.Time
+	state       TradeState
+	openid      string
+	paidAt      time.Time
+	callback    *callback // nil until paid
+}
+
+// line is what one payee gets.
+type line struct {
+	mchid, subMchid, subAppid, number string
+	description, attach               string
+	total, payerTotal                 int64 // fen; they differ by a coupon
+	transactionID                     string
+}
+
+// settle closes an order whose seven days are over.
+func (o *order) settle(now time.Time) {
+	if o.state == NotPay && now.Sub(o.created) >= orderLife {
+		o.state = Closed
+	}
+}
+
+func (o *order) codeURL() string { return codeURLPrefix + o.pr }
+
+func (o *order) total() (sum int64) {
+	for _, l := range o.lines {
+		sum += l.total
+	}
+	return sum
+}
+
+// Order is a picture of an order at one moment.
+type Order struct {
+	Kind       Kind       `json:"kind"`
+	Mchid      string     `json:"mchid"`
+	Appid      string     `json:"appid"`
+	OutTradeNo string     `json:"out_trade_no"` // a combine order's combine_out_trade_no
+	State      TradeState `json:"trade_state"`
+	Total      int64      `json:"total"` // fen
+	CodeURL    string     `json:"code_url"`
+	NotifyURL  string     `json:"notify_url"`
+	Created    time.Time  `json:"created"`
+	SubOrders  []SubOrder `json:"sub_orders"` // one for a basic order
+	Callback   *Callback  `json:"callback,omitempty"`
+}
+
+// SubOrder is one payee's part of an order.
+type SubOrder struct {
+	Mchid         string `json:"mchid"`
+	SubMchid      string `json:"sub_mchid,omitempty"`
+	OutTradeNo    string `json:"out_trade_no"`
+	Description   string `json:"description"`
+	Total         int64  `json:"total"`                    // fen
+	TransactionID string `json:"transaction_id,omitempty"` // once paid
+}
+
+// viewLocked copies o. p.mu is held.
+func (o *order) viewLocked() Order {
+	v := Order{
+		Kind: o.kind, Mchid: o.mchid, Appid: o.appid, OutTradeNo: o.number, State: o.state,
+		Total: o.total(), CodeURL: o.codeURL(), NotifyURL: o.notifyURL, Created: o.created,
+	}
+	for _, l := range o.lines {
+		v.SubOrders = append(v.SubOrders, SubOrder{
+			Mchid: l.mchid, SubMchid: l.subMchid, OutTradeNo: l.number,
+			Description: l.description, Total: l.total, TransactionID: l.transactionID,
+		})
+	}
+	if o.callback != nil {
+		c := o.callback.viewLocked()
+		v.Callback = &c
+	}
+	return v
+}
+
+// Errors of the acts on orders; test with errors.Is.
+var (
+	ErrNoOrder   = errors.New("sandbox: no such order")
+	ErrAmbiguous = errors.New("sandbox: several merchants have this number: write mchid:number")
+	ErrNotPaid   = errors.New("sandbox: order is not paid")
+	ErrPaid      = errors.New("sandbox: order is paid already")
+	ErrShut      = errors.New("sandbox: order is closed")
+	ErrExpired   = errors.New("sandbox: the code_url is over two hours old or time_expire has passed")
+)
+
+// Orders returns every order, the oldest first.
+func (p *Platform) Orders() []Order {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	out := make([]Order, 0, len(p.orders))
+	for _, o := range p.orders {
+		o.settle(now)
+		out = append(out, o.viewLocked())
+	}
+	return out
+}
+
+// Order returns one order by its out_trade_no, combine_out_trade_no, the number
+// of one of its sub-orders, "mchid:number", or its code_url.
+func (p *Platform) Order(ref string) (Order, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o, err := p.findLocked(ref)
+	if err != nil {
+		return Order{}, err
+	}
+	return o.viewLocked(), nil
+}
+
+func (p *Platform) findLocked(ref string) (*order, error) {
+	var found *order
+	if pr, ok := strings.CutPrefix(ref, codeURLPrefix); ok {
+		found = p.byPR[pr]
+	} else if mchid, number, ok := strings.Cut(ref, ":"); ok {
+		found = p.numbers[numberKey{mchid, number}]
+	} else {
+		for _, mchid := range p.mchids {
+			o := p.numbers[numberKey{mchid, ref}]
+			if o == nil || o == found {
+				continue
+			}
+			if found != nil {
+				return nil, ErrAmbiguous
+			}
+			found = o
+		}
+	}
+	if found == nil {
+		return nil, ErrNoOrder
+	}
+	found.settle(p.now())
+	return found, nil
+}
+
+// place records a new order, or finds that it was placed before. The answer is
+// its code_url.
+func (p *Platform) place(o *order) (string, *apiError) {
+	pr := p.randomText(9)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if old := p.numbers[numberKey{o.mchid, o.number}]; old != nil {
+		old.settle(now)
+		switch {
+		case old.kind != o.kind || old.number != o.number || old.mchid != o.mchid || old.fingerprint != o.fingerprint:
+			return "", errNumberUsed()
+		case old.state == Success:
+			return "", errOrderPaid()
+		case old.state == Closed:
+			return "", errOrderClosed()
+		}
+		if now.Sub(old.prIssued) >= codeURLLife {
+			delete(p.byPR, old.pr)
+			old.pr, old.prIssued = pr, now
+			p.byPR[pr] = old
+		}
+		return old.codeURL(), nil
+	}
+	if len(p.orders) >= maxOrders {
+		return "", errSystem()
+	}
+	keys := map[numberKey]bool{{o.mchid, o.number}: true}
+	if o.kind == Combine {
+		for _, l := range o.lines {
+			k := numberKey{l.mchid, l.number}
+			if p.numbers[k] != nil || keys[k] {
+				return "", errNumberUsed()
+			}
+			keys[k] = true
+		}
+	}
+	o.created, o.state, o.pr, o.prIssued = now, NotPay, pr, now
+	for k := range keys {
+		p.numbers[k] = o
+	}
+	p.byPR[pr] = o
+	p.orders = append(p.orders, o)
+	return o.codeURL(), nil
+}
+
+// ownOrder returns an order placed by m under exactly this number, as a copy.
+func (p *Platform) ownOrder(m *merchant, kind Kind, number string) (order, *apiError) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.numbers[numberKey{m.mchid, number}]
+	if o == nil || o.kind != kind || o.mchid != m.mchid || o.number != number {
+		return order{}, errNoOrder()
+	}
+	o.settle(p.now())
+	return o.copyLocked(), nil
+}
+
+func (o *order) copyLocked() order {
+	c := *o
+	c.lines = make([]*line, len(o.lines))
+	for i, l := range o.lines {
+		l := *l
+		c.lines[i] = &l
+	}
+	return c
+}
+
+// closeOrder closes an unpaid order.
+func (p *Platform) closeOrder(m *merchant, kind Kind, number string) *apiError {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.numbers[numberKey{m.mchid, number}]
+	if o == nil || o.kind != kind || o.mchid != m.mchid || o.number != number {
+		return errNoOrder()
+	}
+	o.settle(p.now())
+	switch o.state {
+	case Success:
+		return errOrderPaid()
+	case Closed:
+		return errOrderClosed()
+	case NotPay:
+		o.state = Closed
+	}
+	return nil
+}
+
+// readCommon reads what basic and combine orders share.
+func (o *order) readCommon(body *object) {
+	o.notifyURL = body.text("notify_url", true, 1, 255)
+	if body.problem() == nil {
+		if issue := badNotifyURL(o.notifyURL); issue != "" {
+			body.refuse("notify_url", issue, "不是合法的通知地址，须为http(s)完整地址且不允许携带查询串")
+		}
+	}
+	o.expires = readTime(body, "time_expire")
+	o.deviceID = body.child("scene_info", false).text("device_id", false, 0, 32)
+}
+
+func readTime(body *object, name string) time.Time {
+	s := body.text(name, false, 0, 64)
+	if s == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		body.refuse(name, "not an RFC 3339 time", "时间格式校验失败，应遵循rfc3339标准格式")
+	}
+	return t
+}
+
+func badNotifyURL(s string) (issue string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return "not a URL"
+	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
+		return "want an absolute http or https URL"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(s, "#"):
+		return "no query string and no fragment allowed"
+	case u.User != nil:
+		return "no user in the URL allowed"
+	}
+	return ""
+}

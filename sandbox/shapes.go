@@ -1,0 +1,156 @@
+package sandbox
+
+import "time"
+
+// beijing is the zone WeChat Pay writes its times in.
+var beijing = time.FixedZone("CST", 8*60*60)
+
+func rfc3339(t time.Time) string { return t.In(beijing).Format(time.RFC3339) }
+
+// transaction is a basic order in queries and callbacks.
+type transaction struct {
+	Mchid         string      `json:"mchid"`
+	Appid         string      `json:"appid"`
+	OutTradeNo    string      `json:"out_trade_no"`
+	TransactionID string      `json:"transaction_id,omitempty"`
+	TradeType     string      `json:"trade_type,omitempty"`
+	TradeState    TradeState  `json:"trade_state"`
+	StateDesc     string      `json:"trade_state_desc"`
+	BankType      string      `json:"bank_type,omitempty"`
+	Attach        string      `json:"attach,omitempty"`
+	SuccessTime   string      `json:"success_time,omitempty"`
+	Payer         *payer      `json:"payer,omitempty"`
+	Amount        amount      `json:"amount"`
+	SceneInfo     *scene      `json:"scene_info,omitempty"`
+	Promotions    []promotion `json:"promotion_detail,omitempty"`
+}
+
+type payer struct {
+	Openid string `json:"openid"`
+}
+
+type scene struct {
+	DeviceID string `json:"device_id"`
+}
+
+type amount struct {
+	Total         int64  `json:"total"`
+	PayerTotal    *int64 `json:"payer_total,omitempty"`
+	Currency      string `json:"currency"`
+	PayerCurrency string `json:"payer_currency,omitempty"`
+}
+
+type promotion struct {
+	CouponID            string `json:"coupon_id"`
+	Name                string `json:"name"`
+	Scope               string `json:"scope"`
+	Type                string `json:"type"`
+	Amount              int64  `json:"amount"`
+	StockID             string `json:"stock_id"`
+	WechatpayContribute int64  `json:"wechatpay_contribute"`
+	MerchantContribute  int64  `json:"merchant_contribute"`
+	OtherContribute     int64  `json:"other_contribute"`
+	Currency            string `json:"currency"`
+}
+
+// combineTransaction is a combine order in queries and callbacks; it has no
+// state of its own, each sub-order has one, and its amounts have other names.
+type combineTransaction struct {
+	Appid     string           `json:"combine_appid"`
+	Mchid     string           `json:"combine_mchid"`
+	Number    string           `json:"combine_out_trade_no"`
+	SceneInfo *scene           `json:"scene_info,omitempty"`
+	SubOrders []subTransaction `json:"sub_orders"`
+	Payer     *payer           `json:"combine_payer_info,omitempty"`
+}
+
+type subTransaction struct {
+	Mchid         string      `json:"mchid"`
+	SubMchid      string      `json:"sub_mchid,omitempty"`
+	SubAppid      string      `json:"sub_appid,omitempty"`
+	TradeType     string      `json:"trade_type,omitempty"`
+	TradeState    TradeState  `json:"trade_state"`
+	BankType      string      `json:"bank_type,omitempty"`
+	Attach        string      `json:"attach"`
+	Amount        subAmount   `json:"amount"`
+	SuccessTime   string      `json:"success_time,omitempty"`
+	TransactionID string      `json:"transaction_id,omitempty"`
+	OutTradeNo    string      `json:"out_trade_no"`
+	Promotions    []promotion `json:"promotion_detail,omitempty"`
+}
+
+type subAmount struct {
+	TotalAmount   int64  `json:"total_amount"`
+	Currency      string `json:"currency"`
+	PayerAmount   *int64 `json:"payer_amount,omitempty"`
+	PayerCurrency string `json:"payer_currency,omitempty"`
+}
+
+// bankType is 零钱 or a bank; what the sandbox's payer uses.
+const bankType = "OTHERS"
+
+func (s TradeState) description() string {
+	switch s {
+	case NotPay:
+		return "订单未支付"
+	case Success:
+		return "支付成功"
+	case Closed:
+		return "订单已关闭"
+	}
+	return string(s)
+}
+
+func (l *line) promotions() []promotion {
+	if l.payerTotal == l.total {
+		return nil
+	}
+	off := l.total - l.payerTotal
+	return []promotion{{
+		CouponID: "SANDBOX", Name: "沙箱代金券", Scope: "GLOBAL", Type: "NOCASH", Amount: off,
+		StockID: "SANDBOX", WechatpayContribute: off, Currency: "CNY",
+	}}
+}
+
+func (o *order) scene() *scene {
+	if o.deviceID == "" {
+		return nil
+	}
+	return &scene{DeviceID: o.deviceID}
+}
+
+func (o *order) transaction() transaction {
+	l := o.lines[0]
+	t := transaction{
+		Mchid: o.mchid, Appid: o.appid, OutTradeNo: o.number, TradeState: o.state,
+		StateDesc: o.state.description(), Attach: l.attach, SceneInfo: o.scene(),
+		Amount: amount{Total: l.total, Currency: "CNY"},
+	}
+	if o.state == Success {
+		t.TransactionID, t.TradeType, t.BankType = l.transactionID, "NATIVE", bankType
+		t.SuccessTime, t.Payer, t.Promotions = rfc3339(o.paidAt), &payer{o.openid}, l.promotions()
+		t.Amount.PayerTotal, t.Amount.PayerCurrency = &l.payerTotal, "CNY"
+	}
+	return t
+}
+
+func (o *order) combineTransaction() combineTransaction {
+	c := combineTransaction{Appid: o.appid, Mchid: o.mchid, Number: o.number, SceneInfo: o.scene()}
+	for _, l := range o.lines {
+		s := subTransaction{
+			Mchid: l.mchid, SubMchid: l.subMchid, SubAppid: l.subAppid, OutTradeNo: l.number,
+			TradeState: o.state, Attach: l.attach,
+			Amount: subAmount{TotalAmount: l.total, Currency: "CNY"},
+		}
+		if o.state == Success {
+			s.TransactionID, s.TradeType, s.BankType = l.transactionID, "NATIVE", bankType
+			s.SuccessTime, s.Promotions = rfc3339(o.paidAt), l.promotions()
+			s.Amount.PayerAmount, s.Amount.PayerCurrency = &l.payerTotal, "CNY"
+		}
+		c.SubOrders = append(c.SubOrders, s)
+	}
+	if o.state == Success {
+		c.Payer = &payer{o.openid}
+	}
+	return c
+}
