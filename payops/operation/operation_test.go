@@ -1,0 +1,206 @@
+package operation
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden file")
+
+// TestGroupsGolden holds every operation's group against the golden file.
+func TestGroupsGolden(t *testing.T) {
+	var got strings.Builder
+	for _, o := range All() {
+		fmt.Fprintf(&got, "%s %s %s\n", o.Method, o.Path, o.Group)
+	}
+	const file = "testdata/groups.golden"
+	if *update {
+		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		gotLines, wantLines := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
+		if len(gotLines) != len(wantLines) {
+			t.Fatalf("%d lines, golden has %d", len(gotLines), len(wantLines))
+		}
+		for i := range gotLines {
+			if gotLines[i] != wantLines[i] {
+				t.Errorf("got  %s\nwant %s", gotLines[i], wantLines[i])
+			}
+		}
+	}
+	if n := len(All()); n != 992 {
+		t.Errorf("%d operations, want 992", n)
+	}
+}
+
+// TestEveryOperationIsFound turns each template into a concrete path and looks
+// it up again.
+func TestEveryOperationIsFound(t *testing.T) {
+	for _, o := range All() {
+		path, want := concrete(o.Path)
+		m, ok := Find(o.Method, path)
+		if !ok {
+			t.Errorf("%s %s: not found", o.Method, path)
+			continue
+		}
+		if m.Path != o.Path && shapeOf(m.Path) != shapeOf(o.Path) {
+			t.Errorf("%s %s: found %s", o.Method, o.Path, m.Path)
+		}
+		if m.Group != o.Group {
+			t.Errorf("%s: group %s by lookup, %s in the table", o, m.Group, o.Group)
+		}
+		if strings.Join(m.Params, ",") != strings.Join(want, ",") {
+			t.Errorf("%s: params %q, want %q", o, m.Params, want)
+		}
+	}
+}
+
+func concrete(template string) (path string, params []string) {
+	segments := strings.Split(template, "/")
+	for i, s := range segments {
+		switch {
+		case s == "{empty}":
+			segments[i] = ""
+		case strings.HasPrefix(s, "{"):
+			segments[i] = fmt.Sprintf("P%d", i)
+			params = append(params, segments[i])
+		}
+	}
+	return strings.Join(segments, "/"), params
+}
+
+func shapeOf(template string) string {
+	p, _ := concrete(template)
+	return p
+}
+
+func TestServed(t *testing.T) {
+	n := 0
+	for _, o := range All() {
+		if o.Served() {
+			n++
+		}
+	}
+	if n != len(served) {
+		t.Errorf("%d operations are served, the list has %d", n, len(served))
+	}
+}
+
+func TestNamedGroups(t *testing.T) {
+	for _, tc := range []struct {
+		method, path string
+		group        Group
+	}{
+		{"POST", "/v3/pay/transactions/native", Pay},
+		{"POST", "/v3/pay/transactions/jsapi", Pay},
+		{"POST", "/v3/pay/transactions/codepay", Pay},
+		{"POST", "/v3/pay/transactions/exposure", Other},
+		{"POST", "/v3/pay/partner/transactions/native", Partner},
+		{"POST", "/v3/combine-transactions/h5", Combine},
+		{"GET", "/v3/pay/transactions/out-trade-no/N12345", Query},
+		{"GET", "/v3/pay/partner/transactions/id/42", Query},
+		{"GET", "/v3/combine-transactions/out-trade-no/N1", Query},
+		{"GET", "/v3/refund/domestic/refunds/R1", Query},
+		{"GET", "/v3/ecommerce/refunds/id/5", Query},
+		{"GET", "/v3/vehicle/transactions/out-trade-no/N12345", Query},
+		{"POST", "/v3/pay/transactions/out-trade-no/N12345/close", Close},
+		{"POST", "/v3/combine-transactions/out-trade-no/N1/close", Close},
+		{"POST", "/v3/pay/transactions/out-trade-no/N12345/reverse", Refund},
+		{"POST", "/v3/refund/domestic/refunds", Refund},
+		{"POST", "/v3/refund/domestic/refunds/5/apply-abnormal-refund", Refund},
+		{"POST", "/v3/ecommerce/refunds/apply", Refund},
+		{"GET", "/v3/bill/tradebill", Bill},
+		{"GET", "/v3/billdownload/file", Bill},
+		{"POST", "/v3/vehicle/transactions/parking", Parking},
+		{"POST", "/v3/vehicle/parking/parkings", Parking},
+		{"POST", "/v3/profitsharing/orders", ProfitSharing},
+		{"GET", "/v3/profitsharing/orders/O1", ProfitSharing},
+		{"POST", "/v3/transfer/batches", Transfer},
+		{"POST", "/v3/fund-app/mch-transfer/transfer-bills", Transfer},
+		{"POST", "/v3/merchant/media/upload", Media},
+		{"GET", "/v3/certificates", Crypto},
+		{"POST", "/v3/papay/pay/transactions/apply", Other},
+		{"POST", "/v3/new-tax-control-fapiao/fapiao-applications/F1/reverse", Other},
+	} {
+		m, ok := Find(tc.method, tc.path)
+		if !ok || m.Group != tc.group {
+			t.Errorf("%s %s: %v, want %s", tc.method, tc.path, m.Operation, tc.group)
+		}
+	}
+}
+
+func TestPathTricksNameNothing(t *testing.T) {
+	for _, path := range []string{
+		"", "/", "v3/certificates", "//v3/certificates", "/v3//certificates", "/v3/certificates/",
+		"/v3/./certificates", "/v3/x/../certificates", "/V3/certificates", "/v3/%63ertificates",
+		"/v3/pay/transactions/out-trade-no/", "/v3/pay/transactions/out-trade-no/.", "/v3/pay/transactions/out-trade-no/..",
+		"/v3/pay/transactions/out-trade-no/%2e%2e", "/v3/pay/transactions/out-trade-no/a%2fb", "/v3/pay/transactions/out-trade-no/a%5Cb",
+		"/v3/pay/transactions/out-trade-no/a%252fb", "/v3/pay/transactions/out-trade-no/a%00b", "/v3/pay/transactions/out-trade-no/a%0ab",
+		"/v3/pay/transactions/out-trade-no/%", "/v3/pay/transactions/out-trade-no/%zz", "/v3/pay/transactions/out-trade-no//close",
+		"/v3/pay/transactions/out-trade-no/N12345/close/",
+		"/v3/certificates" + strings.Repeat("/a", 40),
+		"https://api.mch.weixin.qq.com/v3/certificates", "*",
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			if m, ok := Find(method, path); ok {
+				t.Errorf("%s %q names %s", method, path, m.Operation)
+			}
+		}
+	}
+	if m, ok := Find("GET", "/v3/pay/transactions/out-trade-no/a%7Cb"); !ok || m.Param() != "a|b" {
+		t.Errorf("an escaped bar: %v %v", m, ok)
+	}
+	if _, ok := Find("get", "/v3/certificates"); ok {
+		t.Error("methods are case-sensitive")
+	}
+}
+
+func TestParseGroup(t *testing.T) {
+	for _, g := range Groups() {
+		if got, err := ParseGroup(string(g)); err != nil || got != g {
+			t.Errorf("%s: %v %v", g, got, err)
+		}
+	}
+	for _, bad := range []string{"", "*", "Pay", "pays"} {
+		if _, err := ParseGroup(bad); err == nil {
+			t.Errorf("%q is taken for a group", bad)
+		}
+	}
+}
+
+func FuzzFind(f *testing.F) {
+	f.Add("GET", "/v3/pay/transactions/out-trade-no/N12345")
+	f.Add("POST", "/v3/pay/transactions/out-trade-no/%2e%2e/close")
+	f.Fuzz(func(t *testing.T, method, path string) {
+		m, ok := Find(method, path)
+		if !ok {
+			return
+		}
+		for _, p := range m.Params {
+			if p == "" || p == "." || p == ".." || strings.ContainsAny(p, "/\\%\x00\n\r") {
+				t.Fatalf("%q gives parameter %q", path, p)
+			}
+		}
+		if strings.Count(m.Path, "/") != strings.Count(path, "/") {
+			t.Fatalf("%q became %s", path, m.Path)
+		}
+	})
+}
+
+func BenchmarkFind(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := Find("GET", "/v3/pay/transactions/out-trade-no/N1234567"); !ok {
+			b.Fatal("not found")
+		}
+	}
+}

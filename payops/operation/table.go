@@ -1,0 +1,67 @@
+package operation
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// Operation is one operation of APIv3. Its values are shared and must not be
+// changed.
+type Operation struct {
+	Method string
+	Path   string // template, such as /v3/pay/transactions/out-trade-no/{out_trade_no}
+	Group  Group
+	// Multipart is true for uploads: multipart/form-data, of which only the
+	// part "meta" is signed.
+	Multipart bool
+	// Act and Kind say what the gateway does for it; ActNone: not served.
+	Act  Act
+	Kind storage.OrderKind
+}
+
+// Served reports whether this version of the gateway serves the operation.
+func (o *Operation) Served() bool { return o.Act != ActNone }
+
+// String returns "METHOD path-template": a closed set, fit for logs.
+func (o *Operation) String() string { return o.Method + " " + o.Path }
+
+//go:embed operations.txt
+var tableText string
+
+// table and tries are built once, at start: about a millisecond.
+var table, tries = build(tableText)
+
+// All lists every operation, by path and method. The slice is the caller's.
+func All() []*Operation { return slices.Clone(table) }
+
+// build reads the embedded table. It panics on a line that cannot be read:
+// the file is part of the program.
+func build(text string) ([]*Operation, map[string]*node) {
+	var all []*Operation
+	roots := map[string]*node{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		fields := strings.Split(line, " ")
+		if len(fields) < 2 || !strings.HasPrefix(fields[1], "/v3/") {
+			panic(fmt.Sprintf("operation: unreadable line %q", line))
+		}
+		o := &Operation{Method: fields[0], Path: fields[1], Multipart: slices.Contains(fields[2:], "multipart")}
+		o.Group = groupOf(newShape(o.Method, o.Path, o.Multipart))
+		if s, ok := served[o.String()]; ok {
+			o.Act, o.Kind = s.act, s.kind
+		}
+		if roots[o.Method] == nil {
+			roots[o.Method] = &node{}
+		}
+		roots[o.Method].add(o)
+		all = append(all, o)
+	}
+	return all, roots
+}
