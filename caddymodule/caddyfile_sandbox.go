@@ -1,0 +1,85 @@
+package caddymodule
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// unmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	wechatpay_sandbox [<matcher>] {
+//		merchant   <mchid> <appid>                    # repeatable
+//		keys       public_key | certificates | both   # default: both
+//		time_scale <n>                                # divides the waits between callbacks; default: 1
+//		trust      <pem file> | internal              # default: the system's roots
+//	}
+func (c *SandboxConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	const name = "wechatpay_sandbox"
+	d.Next() // the directive's name
+	if err := noArgs(d, name); err != nil {
+		return err
+	}
+	text := func(field *string) func([]string) error {
+		return func(args []string) error { return setText(field, args[0]) }
+	}
+	block := optionBlock{name: name}
+	block.options = []option{
+		{name: "merchant", syntax: "<mchid> <appid>", min: 2, max: 2, repeat: true, set: func(args []string) error {
+			c.Merchants = append(c.Merchants, SandboxMerchant{Mchid: args[0], Appid: args[1]})
+			return nil
+		}},
+		{name: "keys", syntax: "public_key | certificates | both", min: 1, max: 1, set: text(&c.Keys)},
+		{name: "time_scale", syntax: "<n>", min: 1, max: 1, set: func(args []string) error {
+			n, err := strconv.Atoi(args[0])
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is not a whole number above zero", args[0])
+			}
+			c.TimeScale = n
+			return nil
+		}},
+		{name: "trust", syntax: "<pem file> | internal", min: 1, max: 1, set: text(&c.Trust)},
+	}
+	if err := block.parse(d); err != nil {
+		return err
+	}
+	return block.check(d, c.validate())
+}
+
+// unmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	wechatpay_demo_shop [<matcher>] {
+//		gateway  <url>                  # base of the gateway's payment API
+//		token    <token>                # the shop's bearer token there
+//		secret   <secret>               # Standard Webhooks secret of the deliveries
+//		sandbox  <url>                  # base of the sandbox, for the link to its payment page
+//		merchant <mchid> <appid>
+//		trust    <pem file> | internal  # default: the system's roots
+//	}
+func (c *DemoShopConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	const name = "wechatpay_demo_shop"
+	d.Next() // the directive's name
+	if err := noArgs(d, name); err != nil {
+		return err
+	}
+	text := func(field *string) func([]string) error {
+		return func(args []string) error { return setText(field, args[0]) }
+	}
+	block := optionBlock{name: name}
+	block.options = []option{
+		{name: "gateway", syntax: "<url>", min: 1, max: 1, set: text(&c.Gateway)},
+		{name: "token", syntax: "<token>", min: 1, max: 1, secret: true, set: text(&c.Token)},
+		{name: "secret", syntax: "<secret>", min: 1, max: 1, secret: true, set: text(&c.Secret)},
+		{name: "sandbox", syntax: "<url>", min: 1, max: 1, set: text(&c.Sandbox)},
+		{name: "merchant", syntax: "<mchid> <appid>", min: 2, max: 2, set: func(args []string) error {
+			c.Mchid, c.Appid = args[0], args[1]
+			return nil
+		}},
+		{name: "trust", syntax: "<pem file> | internal", min: 1, max: 1, set: text(&c.Trust)},
+	}
+	if err := block.parse(d); err != nil {
+		return err
+	}
+	return block.check(d, c.validate())
+}
