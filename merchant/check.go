@@ -82,10 +82,10 @@ func check(cfg Config, now time.Time) (checkedConfig, error) {
 	} else {
 		c.production(cfg)
 	}
-	if err := errors.Join(c.errs...); err != nil {
-		for i := range c.errs {
-			c.errs[i] = fmt.Errorf("merchant %s: %w", cfg.Name, c.errs[i])
-		}
+	for i := range c.errs {
+		c.errs[i] = fmt.Errorf("merchant %s: %w", cfg.Name, c.errs[i])
+	}
+	if len(c.errs) > 0 {
 		return checkedConfig{}, errors.Join(c.errs...)
 	}
 	return c.out, nil

@@ -160,6 +160,9 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // MarshalJSON writes the block without its secrets.
 func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.printable()) }
 
+// MarshalText is String, for encoders such as XML's that ask for text.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // redactURL hides the user part of a URL, and all of what is none.
 func redactURL(text string) string {
 	if text == "" {

@@ -53,7 +53,8 @@ func (m *Merchant) runCertificates(ctx context.Context, loaded chan<- struct{}) 
 func (m *Merchant) firstDelay(saved savedCertificates) time.Duration {
 	now := m.now()
 	var delay time.Duration
-	if _, ok := m.Keys().Preferred(); ok && !saved.fetchedAt.IsZero() {
+	valid := slices.ContainsFunc(saved.certificates, func(key Key) bool { return key.ValidAt(now) == nil })
+	if valid && !saved.fetchedAt.IsZero() {
 		interval := time.Duration(float64(refreshInterval) * (0.9 + 0.2*m.fraction()))
 		delay = max(saved.fetchedAt.Add(interval).Sub(now), time.Duration(float64(startSpread)*m.fraction()))
 		delay = min(delay, refreshInterval) // a clock that was set back must not put it off for ever
