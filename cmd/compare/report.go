@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// report is what a run found.
+type report struct {
+	options
+	command string
+	rounds  []round
+	memory  *memoryFigure
+}
+
+// Markers between which writeTo puts the report.
+const (
+	markBegin = "<!-- compare: begin -->"
+	markEnd   = "<!-- compare: end -->"
+)
+
+func (r *report) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "```sh\n%s\n```\n\n", strings.TrimSpace(r.command))
+	fmt.Fprintf(&b, "%d callbacks per measurement over %d connections, median of %d rounds; %s/%s, %d processors, %s; load generator, backend and Caddy on the same machine, synced commits.\n\n",
+		r.events, r.connections, len(r.rounds), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	fmt.Fprint(&b, "| side | callbacks/s | of bare `reverse_proxy` | range over the rounds |\n|---|---:|---:|---|\n")
+	row := func(name string, of func(round) float64) {
+		var rates, ratios []float64
+		for _, x := range r.rounds {
+			rates = append(rates, of(x))
+			ratios = append(ratios, of(x)/x.proxy)
+		}
+		lo, hi := ratios[0], ratios[0]
+		for _, v := range ratios {
+			lo, hi = min(lo, v), max(hi, v)
+		}
+		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f–%.2f |\n", name, median(rates), median(ratios), lo, hi)
+	}
+	row("bare `reverse_proxy`", func(x round) float64 { return x.proxy })
+	row("`ack commit`, burst (backend refuses connections)", func(x round) float64 { return x.burst })
+	row("`ack commit`, sustained (until all are delivered and marked)", func(x round) float64 { return x.sustained })
+	row("`ack delivery`", func(x round) float64 { return x.delivery })
+	if m := r.memory; m != nil {
+		fmt.Fprintf(&b, "\n%d stored notifications, all undelivered, %v after the last write: RssAnon %.0f MiB, RssFile (Badger's mapped tables) %.0f MiB; stored at %.0f/s.\n",
+			m.stored, r.settle, float64(m.rssAnon)/1024, float64(m.rssFile)/1024, m.acknowledgedPerSec)
+	}
+	return b.String()
+}
+
+// writeTo puts the report between the markers of a Markdown file.
+func (r *report) writeTo(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, ok1 := bytes.Cut(old, []byte(markBegin))
+	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s has no %q and %q", path, markBegin, markEnd)
+	}
+	out := fmt.Sprintf("%s%s\n\n%s\n%s%s", before, markBegin, text, markEnd, after)
+	return os.WriteFile(path, []byte(out), 0o644)
+}
