@@ -87,7 +87,7 @@ func parseDeliver(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
 	}
 	handler, err := httpcaddyfile.ParseSegmentAsSubroute(h.WithDispenser(h.NewFromNextSegment()))
 	if err != nil {
-		return nil, err
+		return nil, wrapAt(line, invalid("wechatpay_notify", "deliver", "%w", err))
 	}
 	subroute, ok := handler.(*caddyhttp.Subroute)
 	if !ok {

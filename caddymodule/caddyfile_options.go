@@ -84,11 +84,10 @@ func (b *optionBlock) take(d *caddyfile.Dispenser, opt option) error {
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("%s: option %q takes no block; syntax: %s", b.name, opt.name, usage)
 	}
-	// A repeated option is told apart by its first argument, unless that is a secret.
+	// A repeated option is told apart by its first argument, unless that is a
+	// secret. The last one counts: it is the one that is too many.
 	if opt.repeat && !opt.secret && len(args) > 0 {
-		if _, ok := b.at[opt.name+" "+args[0]]; !ok {
-			b.at[opt.name+" "+args[0]] = token
-		}
+		b.at[opt.name+" "+args[0]] = token
 	}
 	if err := opt.set(args); err != nil {
 		return wrapAt(token, invalid(b.name, opt.name, "%w", err))

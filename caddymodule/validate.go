@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 )
 
 // The checks below judge what a configuration says, whether it was written as a
@@ -70,10 +71,13 @@ const upstreamCaller = "upstream"
 const allGroups = "*"
 
 // operationGroups is what `allow` may name.
-var operationGroups = []string{
-	"pay", "combine", "partner", "query", "close", "refund", "bill", "parking",
-	"profitsharing", "transfer", "media", "crypto", "openid", "other",
-}
+var operationGroups = func() []string {
+	var names []string
+	for _, group := range operation.Groups() {
+		names = append(names, string(group))
+	}
+	return names
+}()
 
 var (
 	merchantNameForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$`)
