@@ -1,0 +1,282 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
+	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// App is the WeChat Pay gateway: the merchants it holds keys of, and the store
+// it remembers in. The handlers wechatpay_notify and wechatpay_api work for it.
+type App struct {
+	// Where the gateway keeps notifications and orders. Default: Badger, in
+	// `wechatpay` in Caddy's data directory.
+	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=wechatpay.storage inline_key=module"`
+
+	// How long finished records are kept.
+	Retain *Retain `json:"retain,omitempty"`
+
+	// The merchants, by the name that handlers and paths use for them.
+	Merchants map[string]*Merchant `json:"merchants,omitempty"`
+
+	ctx       caddy.Context
+	log       *zap.Logger
+	storage   StorageModule
+	merchants map[string]*merchant.Merchant
+	observer  *observer
+
+	mu      sync.Mutex
+	routes  []*notify.Route
+	apis    []*APIHandler
+	running *gateway // set by Start; stays set after Cleanup
+
+	ready    chan struct{} // closed when Start is done
+	cleaning sync.Once
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "wechatpay",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision judges the configuration. It opens no store and no connection and
+// starts nothing: `caddy validate` runs it beside a live gateway.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.log = ctx.Logger()
+	a.ready = make(chan struct{})
+
+	if err := a.loadStorage(ctx); err != nil {
+		return err
+	}
+	if err := a.Retain.validate(); err != nil {
+		return err
+	}
+	if err := a.provisionMerchants(ctx); err != nil {
+		return err
+	}
+
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading events app: %w", err)
+	}
+	a.observer = newObserver(ctx, events.(*caddyevents.App), a.log)
+
+	own := &inboxCollector{now: time.Now, stats: a.stats}
+	if err := registerMetrics(ctx.GetMetricsRegistry(), own); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	return nil
+}
+
+func (a *App) loadStorage(ctx caddy.Context) error {
+	if a.StorageRaw == nil {
+		a.StorageRaw = json.RawMessage(`{"module":"badger"}`)
+	}
+	mod, err := ctx.LoadModule(a, "StorageRaw")
+	if err != nil {
+		return fmt.Errorf("loading storage: %w", err)
+	}
+	st, ok := mod.(StorageModule)
+	if !ok {
+		return fmt.Errorf("storage: module %T is not a store", mod)
+	}
+	a.storage = st
+	for _, w := range st.Warnings() {
+		a.log.Warn("storage", zap.String("warning", w))
+	}
+	return nil
+}
+
+func (a *App) provisionMerchants(ctx caddy.Context) error {
+	a.merchants = make(map[string]*merchant.Merchant, len(a.Merchants))
+	for _, name := range sortedKeys(a.Merchants) {
+		if err := a.Merchants[name].validate(name); err != nil {
+			return err
+		}
+		cfg, err := a.Merchants[name].resolve(name)
+		if err != nil {
+			return fmt.Errorf("merchant %s: %w", name, err)
+		}
+		m, err := merchant.New(cfg, merchant.Deps{
+			Logger:  ctx.Slogger().With("merchant", name),
+			Metrics: merchantMetrics{},
+		})
+		if err != nil {
+			return fmt.Errorf("merchant %s: %w", name, err)
+		}
+		for _, w := range append(m.Warnings(), a.Merchants[name].warnings()...) {
+			a.log.Warn("merchant", zap.String("merchant", name), zap.String("warning", w))
+		}
+		a.merchants[name] = m
+	}
+	return nil
+}
+
+// Start opens the store, or takes it over from the configuration before, and
+// begins to deliver. The HTTP app may have started already: its requests wait
+// for this in acquire.
+func (a *App) Start() error {
+	store, err := acquireStore(a.ctx, a.storage, a.ctx.Slogger())
+	if err != nil {
+		return err
+	}
+	a.observer.start()
+	g := newGateway(a, store)
+	a.mu.Lock()
+	a.running = g
+	apis := slices.Clone(a.apis)
+	a.mu.Unlock()
+	for _, h := range apis {
+		h.bind(g)
+	}
+	g.start()
+	close(a.ready)
+	return nil
+}
+
+// Stop ends the claiming of new deliveries. Requests that are still under way
+// keep their store, because Caddy does not wait for them.
+func (a *App) Stop() error {
+	if g := a.gateway(); g != nil {
+		g.stop()
+	}
+	return nil
+}
+
+// Cleanup gives back what Start took, and only that: it is called, too, when
+// Provision or another app's Start failed. When the process exits it waits for
+// deliveries under way; on a reload they end in the background, since the new
+// configuration shares the store and leases keep the two apart.
+func (a *App) Cleanup() error {
+	g := a.gateway()
+	if g == nil {
+		return nil
+	}
+	a.cleaning.Do(func() {
+		g.stop()
+		finished := make(chan struct{})
+		go func() {
+			defer close(finished)
+			g.finish()
+		}()
+		if caddy.Exiting() {
+			<-finished
+		}
+	})
+	return nil
+}
+
+func (a *App) gateway() *gateway {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.running
+}
+
+// errNotReady is why a request finds no store yet.
+var errNotReady = errors.New("the gateway is still starting")
+
+// readyBound is how long a request waits for the store during a start. WeChat
+// waits 5 s for an answer.
+const readyBound = 3 * time.Second
+
+// acquire waits for the store and takes a lease on it. done must be called when
+// the request is through.
+func (a *App) acquire(ctx context.Context) (g *gateway, done func(), err error) {
+	select {
+	case <-a.ready:
+	default:
+		t := time.NewTimer(readyBound)
+		defer t.Stop()
+		select {
+		case <-a.ready:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-t.C:
+			return nil, nil, errNotReady
+		}
+	}
+	g = a.gateway()
+	return g, g.use(), nil
+}
+
+// addRoute makes a notify handler's route known for background deliveries.
+// Handlers are provisioned before any app starts.
+func (a *App) addRoute(r *notify.Route) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.routes = append(a.routes, r)
+}
+
+func (a *App) addAPI(h *APIHandler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.apis = append(a.apis, h)
+}
+
+// merchant returns the merchant block of that name, or an error that lists
+// those there are.
+func (a *App) merchant(name string) (*merchant.Merchant, error) {
+	if m, ok := a.merchants[name]; ok {
+		return m, nil
+	}
+	if len(a.merchants) == 0 {
+		return nil, fmt.Errorf("merchant %q: there is no merchant block in the wechatpay global option", name)
+	}
+	return nil, fmt.Errorf("merchant %q: no such merchant block; there is %s",
+		name, strings.Join(sortedKeys(a.merchants), ", "))
+}
+
+func (a *App) stats(ctx context.Context) (storage.Stats, error) {
+	g := a.gateway()
+	if g == nil {
+		return storage.Stats{}, errNotReady
+	}
+	defer g.use()()
+	return g.store.Stats(ctx)
+}
+
+// appOf returns the configured app for a handler that is being provisioned.
+func appOf(ctx caddy.Context, directive string) (*App, error) {
+	mod, err := ctx.AppIfConfigured("wechatpay")
+	if err != nil {
+		return nil, fmt.Errorf("%s: add a wechatpay global option with a merchant block: %w", directive, err)
+	}
+	return mod.(*App), nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

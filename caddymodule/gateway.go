@@ -1,0 +1,167 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/google/uuid"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
+	"github.com/caddy-wechatpay/caddy-wechatpay/notify/deliver"
+	"github.com/caddy-wechatpay/caddy-wechatpay/notify/receive"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// gateway is one configuration at work: its receiver, its dispatcher and the
+// store they share with the configurations before and after it.
+type gateway struct {
+	app        *App
+	store      *pooledStore
+	receiver   *receive.Receiver
+	dispatcher *deliver.Dispatcher
+	log        *slog.Logger
+
+	users userCount // requests that were let in under this configuration
+
+	ctx      context.Context // ends when the configuration stops
+	cancel   context.CancelFunc
+	workers  sync.WaitGroup
+	stopping sync.Once
+	drained  chan struct{} // closed when the dispatcher has no delivery under way
+}
+
+// newGateway wires a configuration to its store. Nothing runs yet.
+func newGateway(a *App, store *pooledStore) *gateway {
+	g := &gateway{app: a, store: store, log: a.ctx.Slogger(), drained: make(chan struct{})}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	// One owner per process and configuration: leases keep two of them apart.
+	owner := uuid.Must(uuid.NewV7()).String()
+	g.dispatcher = deliver.New(deliver.Config{
+		Store:    store,
+		Route:    g.route,
+		Owner:    owner,
+		Logger:   g.log,
+		Observer: a.observer,
+	})
+	g.receiver = receive.New(receive.Config{
+		Store:    store,
+		Logger:   g.log,
+		Observer: a.observer,
+		Sync:     g.dispatcher,
+		Owner:    owner,
+		Parked:   g.parked,
+	})
+	return g
+}
+
+// start begins to deliver, to refresh keys and to sweep.
+func (g *gateway) start() {
+	for _, name := range sortedKeys(g.app.merchants) {
+		g.app.merchants[name].Start(g.store)
+	}
+	g.dispatcher.Start()
+	g.workers.Go(g.sweep)
+}
+
+// stop ends the claiming of deliveries and lets those under way finish in the
+// background. It returns at once: a reload holds Caddy's configuration lock.
+func (g *gateway) stop() {
+	g.stopping.Do(func() {
+		g.cancel()
+		go func() {
+			defer close(g.drained)
+			bound := deliveryBound
+			if caddy.Exiting() {
+				bound = drainBound
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), bound)
+			defer cancel()
+			if err := g.dispatcher.Stop(ctx); err != nil {
+				g.log.Warn("deliveries under way were cut off; they will be sent again", "error", err)
+			}
+		}()
+	})
+}
+
+// finish waits for everything that uses the store and gives the store back.
+func (g *gateway) finish() {
+	<-g.drained
+	if !g.users.wait(drainBound) {
+		g.log.Warn("requests are still using the store")
+	}
+	g.receiver.Close()
+	g.workers.Wait()
+	for _, m := range g.app.merchants {
+		m.Stop()
+	}
+	g.app.observer.stop()
+	if err := releaseStore(g.store); err != nil {
+		g.log.Error("closing the store", "error", err)
+	}
+}
+
+// deliveryBound is how long deliveries of a configuration that was replaced may
+// go on: the longest timeout a route may set, and a margin.
+const deliveryBound = maxTimeout + 5*time.Second
+
+// use lets a request use the gateway until done is called.
+func (g *gateway) use() (done func()) {
+	mine, stores := g.users.add(), g.store.users.add()
+	return func() { stores(); mine() }
+}
+
+// route finds the route that delivers a notification: the one that took it in,
+// or, when the configuration has changed since, the only one that serves its
+// merchant. Where several do, none is guessed and the notification waits:
+// it must not be sent to somebody else.
+func (g *gateway) route(rec *storage.Record) *notify.Route {
+	var named, any []*notify.Route
+	for _, r := range g.app.routes {
+		if r.Merchant != "" && r.Merchant != rec.Merchant {
+			continue
+		}
+		if r.ID == rec.Route {
+			return r
+		}
+		any = append(any, r)
+		if r.Merchant != "" {
+			named = append(named, r)
+		}
+	}
+	switch {
+	case len(named) == 1:
+		return named[0]
+	case len(any) == 1:
+		return any[0]
+	}
+	return nil
+}
+
+// sweepInterval is how often retention is applied.
+const sweepInterval = time.Hour
+
+// sweep applies retention now and every hour.
+func (g *gateway) sweep() {
+	orders, bodies := g.app.Retain.retention()
+	keep := storage.Retention{Orders: time.Duration(orders), Bodies: time.Duration(bodies)}
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		for more := true; more && g.ctx.Err() == nil; {
+			swept, err := g.store.Sweep(g.ctx, keep)
+			more = swept.More && err == nil
+			if err != nil && !errors.Is(err, storage.ErrClosed) && g.ctx.Err() == nil {
+				g.log.Error("sweeping the store", "error", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}

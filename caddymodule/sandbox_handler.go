@@ -1,0 +1,78 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/sandbox"
+)
+
+func init() {
+	caddy.RegisterModule(SandboxHandler{})
+}
+
+// SandboxHandler is a WeChat Pay platform to try things with: orders, a page to
+// pay on, signed callbacks. What it signs is accepted only by merchants that
+// name it with their `sandbox` option. Its state lives in memory, and survives
+// reloads that leave its options alone.
+type SandboxHandler struct {
+	SandboxConfig
+
+	platform lazyHandler
+}
+
+// CaddyModule returns the Caddy module information.
+func (SandboxHandler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.wechatpay_sandbox",
+		New: func() caddy.Module { return new(SandboxHandler) },
+	}
+}
+
+// Provision judges the options; the platform is made by its first request.
+func (h *SandboxHandler) Provision(ctx caddy.Context) error {
+	if err := h.SandboxConfig.validate(); err != nil {
+		return err
+	}
+	client, err := trustingClient(ctx, h.Trust)
+	if err != nil {
+		return fmt.Errorf("wechatpay_sandbox: trust: %w", err)
+	}
+	key, err := json.Marshal(h.SandboxConfig)
+	if err != nil {
+		return err
+	}
+	opts := sandbox.Options{
+		Keys: sandbox.KeyMode(h.Keys), TimeScale: h.TimeScale,
+		Client: client, Logger: ctx.Slogger(),
+	}
+	for _, m := range h.Merchants {
+		opts.Merchants = append(opts.Merchants, sandbox.Merchant{Mchid: m.Mchid, Appid: m.Appid})
+	}
+	h.platform.key = "sandbox:" + string(key)
+	h.platform.make = func() (closableHandler, error) { return sandbox.New(opts) }
+	return nil
+}
+
+// Cleanup lets go of the platform.
+func (h *SandboxHandler) Cleanup() error { return h.platform.release() }
+
+// ServeHTTP plays WeChat Pay.
+func (h *SandboxHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	p, err := h.platform.get()
+	if err != nil {
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	}
+	p.ServeHTTP(w, r)
+	return nil
+}
+
+var (
+	_ caddy.Provisioner           = (*SandboxHandler)(nil)
+	_ caddy.CleanerUpper          = (*SandboxHandler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*SandboxHandler)(nil)
+)
