@@ -196,7 +196,7 @@ http://%s {
 	bind 127.0.0.1
 	%s
 }
-`, admin, filepath.Join(dir, "db"), b.platform.merchantBlock(), listen, handler)
+`, admin, filepath.Join(dir, "db"), b.platform.MerchantOptions(), listen, handler)
 	})
 }
 
