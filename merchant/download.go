@@ -72,6 +72,9 @@ func (m *Merchant) fetchFrom(ctx context.Context, url string, header func() (htt
 	if req.Header, err = header(); err != nil {
 		return nil, nil, err
 	}
+	// A connection of its own: on one that was idle for an hour net/http would
+	// ask again by itself when it turns out to be dead.
+	req.Close = true
 	res, err := m.client.Do(req)
 	if err != nil {
 		return nil, nil, fmt.Errorf("no answer: %w", err)
