@@ -1,0 +1,467 @@
+package event
+
+import "github.com/caddy-wechatpay/caddy-wechatpay/storage"
+
+// field is one string of the plaintext that decides something.
+type field uint8
+
+const (
+	fMchid field = iota
+	fSpMchid
+	fSubMchid
+	fCombineMchid
+	fAppid
+	fSpAppid
+	fSubAppid
+	fCombineAppid
+	fTransactionID
+	fOutTradeNo
+	fCombineOutTradeNo
+	fTradeState
+	fTradeScene
+	fRefundID
+	fOutRefundNo
+	fRefundStatus
+	fParkingID
+	fOutParkingNo
+	fPlateNumber
+	fPlateColor
+	fParkingState
+	fStateUpdateTime
+	fOrderID
+	fOutOrderNo
+	fServiceID
+	fState
+	fAuthorizationCode
+	fOpenOrCloseTime
+	fUserServiceStatus
+	fServiceState
+	fServiceOpenTime
+	fOpenid
+	fSuccessTime
+	fTransferBillNo
+	fOutBillNo
+	fBatchID
+	fOutBatchNo
+	fBatchStatus
+	fReceiverType
+	fReceiverAccount
+	fCollectionState
+	fields // how many
+)
+
+// fieldOf names the fields of the plaintext's top level. ok is false for names
+// that decide nothing.
+func fieldOf(name []byte) (f field, ok bool) {
+	switch string(name) {
+	case "mchid", "mch_id": // product pages spell it both ways
+		return fMchid, true
+	case "sp_mchid":
+		return fSpMchid, true
+	case "sub_mchid", "sub_mch_id":
+		return fSubMchid, true
+	case "combine_mchid":
+		return fCombineMchid, true
+	case "appid":
+		return fAppid, true
+	case "sp_appid":
+		return fSpAppid, true
+	case "sub_appid":
+		return fSubAppid, true
+	case "combine_appid":
+		return fCombineAppid, true
+	case "transaction_id":
+		return fTransactionID, true
+	case "out_trade_no":
+		return fOutTradeNo, true
+	case "combine_out_trade_no":
+		return fCombineOutTradeNo, true
+	case "trade_state":
+		return fTradeState, true
+	case "trade_scene":
+		return fTradeScene, true
+	case "refund_id":
+		return fRefundID, true
+	case "out_refund_no":
+		return fOutRefundNo, true
+	case "refund_status":
+		return fRefundStatus, true
+	case "parking_id":
+		return fParkingID, true
+	case "out_parking_no":
+		return fOutParkingNo, true
+	case "plate_number":
+		return fPlateNumber, true
+	case "plate_color":
+		return fPlateColor, true
+	case "parking_state":
+		return fParkingState, true
+	case "state_update_time":
+		return fStateUpdateTime, true
+	case "order_id":
+		return fOrderID, true
+	case "out_order_no":
+		return fOutOrderNo, true
+	case "service_id":
+		return fServiceID, true
+	case "state":
+		return fState, true
+	case "authorization_code":
+		return fAuthorizationCode, true
+	case "openorclose_time":
+		return fOpenOrCloseTime, true
+	case "user_service_status":
+		return fUserServiceStatus, true
+	case "service_state":
+		return fServiceState, true
+	case "service_open_time":
+		return fServiceOpenTime, true
+	case "openid":
+		return fOpenid, true
+	case "success_time":
+		return fSuccessTime, true
+	case "transfer_bill_no":
+		return fTransferBillNo, true
+	case "out_bill_no":
+		return fOutBillNo, true
+	case "batch_id":
+		return fBatchID, true
+	case "out_batch_no":
+		return fOutBatchNo, true
+	case "batch_status":
+		return fBatchStatus, true
+	}
+	return 0, false
+}
+
+// plaintext is what the one pass over a decrypted resource gathers.
+type plaintext struct {
+	text [fields]string
+	// odd is true when a field has another type than documented, or when one
+	// thing was said in two ways that differ.
+	odd bool
+
+	amount     Amount
+	hasAmount  bool
+	subs       []Sub
+	hasSubs    bool
+	parking    bool // parking_info is there
+	receiver   bool
+	collection bool
+	paidAmount int64 // of a payscore order's collection
+	received   int64 // of a profit-sharing receiver
+}
+
+// parsePlaintext reads a decrypted resource. Errors wrap ErrMalformed.
+func parsePlaintext(p *plaintext, data []byte) error {
+	s := scan(data)
+	defer s.done()
+	if err := s.wantObject(); err != nil {
+		return err
+	}
+	// One copy of the plaintext backs all strings that are kept of it.
+	source := string(data)
+	mark := s.open()
+	for initial := true; ; initial = false {
+		name, ok := s.member(mark, initial)
+		if !ok {
+			break
+		}
+		if f, ok := fieldOf(name); ok {
+			s.field(p, f, source)
+			continue
+		}
+		switch string(name) {
+		case "amount":
+			p.hasAmount = true
+			if s.peek() == isObject {
+				s.amount(&p.amount, &p.odd, source)
+				break
+			}
+			s.skip() // null, too: an amount that is no amount
+			p.odd = true
+		case "sub_orders":
+			s.subOrders(p, source)
+		case "parking_info":
+			p.parking = s.object(p, inParking, source)
+		case "receiver":
+			p.receiver = s.object(p, inReceiver, source)
+		case "collection":
+			p.collection = s.object(p, inCollection, source)
+		case "payer", "scene_info", "combine_payer_info":
+			s.expect(&p.odd, isObject)
+		case "promotion_detail":
+			s.expect(&p.odd, isArray)
+		case "trade_type", "bank_type", "attach", "description", "trade_state_desc",
+			"trade_state_description", "user_received_account", "user_repaid":
+			s.expect(&p.odd, isString)
+		default:
+			s.skip()
+		}
+	}
+	s.finish()
+	return s.err
+}
+
+// field reads a string into the plaintext. Anything that is no token (a plate:
+// no short text) is odd, null is absent, and a second value that differs from
+// the first is odd, too (mchid beside mch_id).
+func (s *scanner) field(p *plaintext, f field, source string) {
+	value, ok := s.shared(source)
+	switch {
+	case !ok:
+		p.odd = true
+		return
+	case f == fPlateNumber && isPlate(value), f != fPlateNumber && isToken(value):
+	default:
+		p.odd = true
+		return
+	}
+	if p.text[f] != "" && value != "" && p.text[f] != value {
+		p.odd = true
+		return
+	}
+	if value != "" {
+		p.text[f] = value
+	}
+}
+
+// isPlate says whether value can be a plate (车牌号): short text without control
+// characters.
+func isPlate(value string) bool {
+	if len(value) > maxToken {
+		return false
+	}
+	for i := range len(value) {
+		if value[i] < 0x20 || value[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// shared reads a string and returns it as part of source, which holds the same
+// bytes as the data. null is the empty string; ok is false for other types.
+func (s *scanner) shared(source string) (value string, ok bool) {
+	switch s.peek() {
+	case isString:
+		at := s.str()
+		switch {
+		case s.err != nil:
+			return "", false
+		case at.escaped:
+			return string(s.bytes(at)), true
+		default:
+			return source[at.start:at.end], true
+		}
+	case isNull:
+		s.word()
+		return "", true
+	default:
+		s.skip()
+		return "", false
+	}
+}
+
+// integer reads an amount, exactly. Everything else is odd, null included: an
+// amount that is there must be one.
+func (s *scanner) integer(into *int64, odd *bool) (known bool) {
+	if s.peek() == isNumber {
+		value, exact := s.num()
+		if exact {
+			*into = value
+			return true
+		}
+	} else {
+		s.skip()
+	}
+	*odd = true
+	return false
+}
+
+// expect skips a value that is documented to be of one type.
+func (s *scanner) expect(odd *bool, kind valueKind) {
+	if got := s.skip(); got != kind && got != isNull {
+		*odd = true
+	}
+}
+
+// scope is an object of the plaintext that is looked into.
+type scope uint8
+
+const (
+	inParking scope = iota
+	inReceiver
+	inCollection
+)
+
+// object reads one of those objects. It reports whether there was one; null is
+// none, and other types are odd.
+func (s *scanner) object(p *plaintext, in scope, source string) bool {
+	switch s.peek() {
+	case isObject:
+	case isNull:
+		s.word()
+		return false
+	default:
+		s.skip()
+		p.odd = true
+		return false
+	}
+	mark := s.open()
+	for initial := true; ; initial = false {
+		name, ok := s.member(mark, initial)
+		if !ok {
+			return true
+		}
+		switch in {
+		case inParking:
+			s.parkingMember(p, name, source)
+		case inReceiver:
+			s.receiverMember(p, name, source)
+		case inCollection:
+			s.collectionMember(p, name, source)
+		}
+	}
+}
+
+func (s *scanner) parkingMember(p *plaintext, name []byte, source string) {
+	switch string(name) {
+	case "parking_id":
+		s.field(p, fParkingID, source)
+	case "out_parking_no":
+		s.field(p, fOutParkingNo, source)
+	case "plate_number":
+		s.field(p, fPlateNumber, source)
+	case "plate_color":
+		s.field(p, fPlateColor, source)
+	default:
+		s.skip()
+	}
+}
+
+func (s *scanner) receiverMember(p *plaintext, name []byte, source string) {
+	switch string(name) {
+	case "type":
+		s.field(p, fReceiverType, source)
+	case "account":
+		s.field(p, fReceiverAccount, source)
+	case "amount":
+		s.integer(&p.received, &p.odd)
+	default:
+		s.skip()
+	}
+}
+
+func (s *scanner) collectionMember(p *plaintext, name []byte, source string) {
+	switch string(name) {
+	case "state":
+		s.field(p, fCollectionState, source)
+	case "paid_amount":
+		s.integer(&p.paidAmount, &p.odd)
+	default:
+		s.skip()
+	}
+}
+
+// amount reads the amount object of a payment, a refund or a sub-order.
+func (s *scanner) amount(a *Amount, odd *bool, source string) {
+	mark := s.open()
+	for initial := true; ; initial = false {
+		name, ok := s.member(mark, initial)
+		if !ok {
+			return
+		}
+		switch string(name) {
+		case "total", "total_amount":
+			if a.TotalKnown {
+				*odd = true // both names: which one is meant?
+			}
+			a.TotalKnown = s.fen(&a.Total, odd)
+		case "refund":
+			a.RefundKnown = s.fen(&a.Refund, odd)
+		case "currency":
+			a.Currency = s.shareToken(odd, source)
+		case "payer_currency":
+			s.expect(odd, isString)
+		case "payer_total", "payer_amount", "payer_refund", "discount_total", "discount_refund",
+			"settlement_total", "settlement_refund", "refund_fee":
+			s.expect(odd, isNumber)
+		default:
+			s.skip()
+		}
+	}
+}
+
+func (s *scanner) fen(into *storage.Fen, odd *bool) bool {
+	var value int64
+	known := s.integer(&value, odd)
+	*into = storage.Fen(value)
+	return known
+}
+
+func (s *scanner) shareToken(odd *bool, source string) string {
+	value, ok := s.shared(source)
+	if !ok || !isToken(value) {
+		*odd = true
+		return ""
+	}
+	return value
+}
+
+// subOrders reads sub_orders.
+func (s *scanner) subOrders(p *plaintext, source string) {
+	p.hasSubs = true
+	if s.peek() != isArray {
+		s.skip()
+		p.odd = true
+		return
+	}
+	s.open()
+	for initial := true; s.element(initial); initial = false {
+		if s.peek() != isObject {
+			s.skip()
+			p.odd = true
+			continue
+		}
+		p.subs = append(p.subs, s.subOrder(p, source))
+	}
+}
+
+// subOrder reads one sub-order through the fields of a plaintext.
+func (s *scanner) subOrder(p *plaintext, source string) Sub {
+	var sub Sub
+	mark := s.open()
+	for initial := true; ; initial = false {
+		name, ok := s.member(mark, initial)
+		if !ok {
+			return sub
+		}
+		switch string(name) {
+		case "mchid":
+			sub.Mchid = s.shareToken(&p.odd, source)
+		case "sub_mchid":
+			sub.SubMchid = s.shareToken(&p.odd, source)
+		case "out_trade_no":
+			sub.OutTradeNo = s.shareToken(&p.odd, source)
+		case "transaction_id":
+			sub.TransactionID = s.shareToken(&p.odd, source)
+		case "trade_state":
+			sub.State = s.shareToken(&p.odd, source)
+		case "amount":
+			if s.peek() == isObject {
+				s.amount(&sub.Amount, &p.odd, source)
+				break
+			}
+			s.skip()
+			p.odd = true
+		case "success_time":
+			when := s.shareToken(&p.odd, source)
+			p.text[fSuccessTime] = max(p.text[fSuccessTime], when)
+		case "trade_type", "bank_type", "attach":
+			s.expect(&p.odd, isString)
+		default:
+			s.skip()
+		}
+	}
+}
