@@ -42,7 +42,7 @@ func ParseSecret(text string) (merchant.Secret, error) {
 func decodeSecret(text string) ([]byte, error) {
 	const hint = `, make one with: echo "whsec_$(openssl rand -base64 32)"`
 	key, err := base64.StdEncoding.Strict().DecodeString(strings.TrimPrefix(text, secretPrefix))
-	if err != nil {
+	if err != nil || strings.ContainsAny(text, "\r\n") { // which the decoder skips
 		// The decoder's error says where the text is wrong: not repeated.
 		return nil, fmt.Errorf("%w: not base64%s", ErrSecret, hint)
 	}
