@@ -98,7 +98,8 @@ func parsePublicKey(text string) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// parseCertificates reads one or more PEM certificates and nothing else.
+// parseCertificates reads one or more PEM certificates. Text around them, such
+// as openssl x509 -text prints, is skipped; PEM of another kind is refused.
 func parseCertificates(text string) ([]*x509.Certificate, error) {
 	rest := []byte(text)
 	var certs []*x509.Certificate
