@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // authorization is what an Authorization header of API v3 says.
@@ -14,8 +13,8 @@ type authorization struct {
 }
 
 const (
-	maxAuthorization = 4096              // bytes
-	maxClockSkew     = 300 * time.Second // of a request's timestamp, either way
+	maxAuthorization = 4096 // bytes
+	maxClockSkew     = 300  // of a request's timestamp, either way, in whole seconds
 )
 
 // parseAuthorization reads one Authorization header, strictly: the exact
@@ -71,12 +70,12 @@ func parseAuthorization(header string) (a authorization, issue string) {
 }
 
 // seconds reads a Unix timestamp in its one canonical spelling.
-func (a authorization) seconds() (time.Time, bool) {
+func (a authorization) seconds() (int64, bool) {
 	n, err := strconv.ParseInt(a.timestamp, 10, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != a.timestamp {
-		return time.Time{}, false
+		return 0, false
 	}
-	return time.Unix(n, 0), true
+	return n, true
 }
 
 // signedURL is the path and query exactly as they came over the wire.
@@ -114,7 +113,7 @@ func (p *Platform) authenticate(r *http.Request, body []byte) (*merchant, *apiEr
 	if !ok {
 		return nil, signError("timestamp", "not a Unix time in seconds", "Http头Authorization中的timestamp格式错误")
 	}
-	if skew := p.now().Sub(at); skew > maxClockSkew || skew < -maxClockSkew {
+	if skew := p.now().Unix() - at; skew > maxClockSkew || skew < -maxClockSkew {
 		return nil, signError("timestamp", "more than 300 s off", "Http头Authorization中的timestamp与发起请求的时间不得超过5分钟")
 	}
 	target := signedURL(r)

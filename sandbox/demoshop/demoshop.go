@@ -45,10 +45,11 @@ type Shop struct {
 	log     *slog.Logger
 	pages   http.Handler
 
-	mu     sync.Mutex
-	orders []*shopOrder // the newest last
-	events []*event     // in order of their first arrival
-	byID   map[string]*event
+	mu      sync.Mutex
+	orders  []*shopOrder // the newest last
+	events  []*event     // verified, in order of their first arrival
+	refused []event      // the last few that did not verify
+	byID    map[string]*event
 }
 
 //go:embed assets

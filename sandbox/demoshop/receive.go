@@ -18,6 +18,7 @@ const (
 	maxDelivery = 1 << 20 // bytes
 	tolerance   = 5 * time.Minute
 	maxEvents   = 200 // kept; the oldest go first
+	maxRefused  = 10
 )
 
 // event is what came in under one Webhook-Id.
@@ -44,6 +45,7 @@ func (s *Shop) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.verify(r.Header, body); err != nil {
 		s.log.Warn("delivery refused", "reason", err.Error())
+		s.recordRefused(r.Header)
 		refuse(w, http.StatusUnauthorized, err.Error())
 		return
 	}
@@ -129,6 +131,22 @@ func (s *Shop) record(h http.Header) {
 	e.AmountCheck, e.Source, e.Attempt = h.Get(prefix+"Amount-Check"), h.Get(prefix+"Source"), h.Get(prefix+"Attempt")
 }
 
+// recordRefused notes a delivery whose signature is wrong, for the page only:
+// apart from the verified ones, few, and cut short, since anybody can send them.
+func (s *Shop) recordRefused(h http.Header) {
+	id := h.Get("Webhook-Id")
+	if len(id) > 64 {
+		id = id[:64]
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	s.refused = append(s.refused, event{WebhookID: id, Times: 1, First: now, Last: now})
+	if len(s.refused) > maxRefused {
+		s.refused = s.refused[1:]
+	}
+}
+
 // Received is how many deliveries verified under a Webhook-Id.
 func (s *Shop) Received(webhookID string) int {
 	s.mu.Lock()
@@ -142,9 +160,12 @@ func (s *Shop) Received(webhookID string) int {
 func (s *Shop) snapshot() []event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]event, 0, len(s.events))
+	out := make([]event, 0, len(s.events)+len(s.refused))
 	for i := len(s.events) - 1; i >= 0; i-- {
 		out = append(out, *s.events[i])
+	}
+	for i := len(s.refused) - 1; i >= 0; i-- {
+		out = append(out, s.refused[i])
 	}
 	return out
 }
