@@ -42,6 +42,9 @@ type pooledStore struct {
 	users userCount
 }
 
+// wrapStore lets crash tests stand between the gateway and its store.
+var wrapStore = func(st storage.Store) storage.Store { return st }
+
 // acquireStore opens the module's store or takes the one that is open already.
 // Each success must be matched by one releaseStore.
 func acquireStore(ctx context.Context, m StorageModule, log *slog.Logger) (*pooledStore, error) {
@@ -54,7 +57,7 @@ func acquireStore(ctx context.Context, m StorageModule, log *slog.Logger) (*pool
 		if err != nil {
 			return nil, err
 		}
-		return &pooledStore{Store: st, key: key}, nil
+		return &pooledStore{Store: wrapStore(st), key: key}, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
