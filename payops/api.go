@@ -1,0 +1,205 @@
+package payops
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
+)
+
+// request is one authenticated request.
+type request struct {
+	caller *caller.Caller
+	method string
+	path   string // escaped, as received
+	query  string // raw, as received
+	header http.Header
+	body   []byte
+	op     operation.Match // of /v3 requests
+	// live ends when the caller goes away or the deadline passes; waiting for
+	// something before the first byte is sent heeds it.
+	live context.Context
+	// call goes on when the caller goes away: what has begun is finished.
+	call context.Context
+	// sending is set just before the first byte may leave.
+	sending bool
+}
+
+// ServeHTTP serves one request, and returns when its outcome is recorded,
+// whether or not the caller still waits.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), a.timeout)
+	defer cancel()
+	live, cancelLive := context.WithTimeout(r.Context(), a.timeout)
+	defer cancelLive()
+	q := &request{method: r.Method, header: r.Header, live: live, call: call}
+	defer func() {
+		cause := recover()
+		if cause == nil {
+			return
+		}
+		if cause == http.ErrAbortHandler {
+			panic(cause)
+		}
+		a.log.Error("panic in the payment API", "stack", string(debug.Stack()))
+		a.refused(w, &refusal{
+			status: http.StatusInternalServerError, code: codeSystem, rule: RuleInternal,
+			message: "the gateway failed inside", unknown: q.sending,
+		})
+	}()
+	if err := a.serve(w, r, q); err != nil {
+		a.refused(w, err)
+	}
+}
+
+// serve authenticates and routes.
+func (a *API) serve(w http.ResponseWriter, r *http.Request, q *request) *refusal {
+	var ok bool
+	if q.path, q.query, ok = target(r); !ok {
+		return badRequest(RulePath, "the request target must be a plain path")
+	}
+	pending, err := a.callers.Begin(r.Header, a.now())
+	if err != nil {
+		return unauthorized(err)
+	}
+	if refused := a.readBody(r, q); refused != nil {
+		return refused
+	}
+	if q.caller, err = pending.Finish(q.method, join(q.path, q.query), q.body); err != nil {
+		return unauthorized(err)
+	}
+	switch {
+	case strings.HasPrefix(q.path, "/v3/"):
+		return a.serveV3(w, q)
+	case strings.HasPrefix(q.path, "/gateway/"):
+		return a.serveGateway(w, q)
+	}
+	return refuse(http.StatusNotFound, codeNotFound, RulePath, "the payment API serves /v3/ and /gateway/")
+}
+
+// serveV3 serves WeChat Pay's own paths.
+func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
+	op, known := operation.Find(q.method, q.path)
+	if !known {
+		if !cleanPath(q.path) {
+			return badRequest(RulePath, "the path holds an empty, dot or doubly encoded segment")
+		}
+		if !q.caller.AllowsEverything() {
+			return notAllowed("the operation is not known, and the caller is not allowed every path")
+		}
+		return notAvailable()
+	}
+	if !q.caller.Allows(op.Group) {
+		return notAllowed("the caller is not allowed " + string(op.Group))
+	}
+	if !op.Served() {
+		return notAvailable()
+	}
+	if err := a.merchant.Ready(); err != nil {
+		return notReady()
+	}
+	q.op = op
+	switch op.Act {
+	case operation.ActCreate:
+		return a.create(w, q)
+	case operation.ActQuery:
+		return a.query(w, q)
+	case operation.ActClose:
+		return a.close(w, q)
+	case operation.ActNone:
+	}
+	return notAvailable()
+}
+
+// readBody reads the body up to the limit.
+func (a *API) readBody(r *http.Request, q *request) *refusal {
+	if r.ContentLength > a.maxBody {
+		return a.tooLarge()
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, a.maxBody+1))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return a.tooLarge()
+	case err != nil:
+		return badRequest(RuleBody, "the body cannot be read to its end")
+	case int64(len(body)) > a.maxBody:
+		return a.tooLarge()
+	}
+	q.body = body
+	return nil
+}
+
+func (a *API) tooLarge() *refusal {
+	return refuse(http.StatusRequestEntityTooLarge, codeParam, RuleTooLarge, "the body is too large")
+}
+
+func notAllowed(message string) *refusal {
+	return refuse(http.StatusForbidden, codeNoAuth, RuleNotAllowed, message)
+}
+
+func notAvailable() *refusal {
+	return refuse(http.StatusForbidden, codeNoAuth, RuleNotAvailable,
+		"this version of the gateway does not serve the operation yet; it serves Native orders, basic and combine: create, query, close")
+}
+
+func notReady() *refusal {
+	return &refusal{
+		status: http.StatusServiceUnavailable, code: codeSystem, rule: RuleNotReady, retryAfter: retryAfterNotReady,
+		message: "the merchant's keys are not there yet; nothing was sent",
+	}
+}
+
+// unauthorized says as little as an honest caller needs.
+func unauthorized(err error) *refusal {
+	switch {
+	case errors.Is(err, caller.ErrMchid):
+		return refuse(http.StatusUnauthorized, codeSign, RuleCallerMchid, "the signature names another mchid")
+	case errors.Is(err, caller.ErrTimestamp):
+		return refuse(http.StatusUnauthorized, codeSign, RuleCallerTime, "the signature's timestamp is more than 300 seconds off")
+	}
+	return refuse(http.StatusUnauthorized, codeSign, RuleUnknownCaller, "the caller is not known, or its signature does not verify")
+}
+
+// refused answers with a refusal and counts it.
+func (a *API) refused(w http.ResponseWriter, r *refusal) {
+	if r.rule != ruleNone { // an unknown outcome is no refusal
+		a.observer.Refused(r.rule)
+	}
+	r.write(w)
+}
+
+// answer gives the caller what became of the call: WeChat Pay's answer as it
+// is, or a refusal where there is none to give. known is false when the outcome
+// row says unknown although an answer is there.
+func (a *API) answer(w http.ResponseWriter, res send.Result, known bool) *refusal {
+	switch {
+	case res.Outcome == send.Unsent && errors.Is(res.Err, send.ErrSign):
+		return notReady()
+	case res.Outcome == send.Unsent && errors.Is(res.Err, send.ErrDialTimeout):
+		return refuse(http.StatusGatewayTimeout, codeSystem, RuleUnreachable, "WeChat Pay could not be reached in time; nothing was sent")
+	case res.Outcome == send.Unsent:
+		return refuse(http.StatusBadGateway, codeSystem, RuleUnreachable, "WeChat Pay could not be reached; nothing was sent")
+	case res.Status == 0, !res.Verified && res.Status < 400:
+		return &refusal{status: http.StatusInternalServerError, code: codeSystem, message: unknownMessage, unknown: true}
+	}
+	h := w.Header()
+	for name, values := range res.Header {
+		h[name] = values
+	}
+	if !known {
+		h.Set(headerOutcome, outcomeUnknown)
+	}
+	w.WriteHeader(res.Status)
+	_, _ = w.Write(res.Body) // the caller is gone when this fails
+	return nil
+}

@@ -1,0 +1,119 @@
+package payops
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+const (
+	// DefaultMaxBody is the largest request body, in bytes.
+	DefaultMaxBody = 1 << 20
+	// DefaultTimeout bounds a call to WeChat Pay, fail-over included.
+	DefaultTimeout = 25 * time.Second
+	// outcomeTimeout bounds the writing of an outcome row.
+	outcomeTimeout = 5 * time.Second
+)
+
+// Config is what an API needs.
+type Config struct {
+	// Merchant signs and verifies. Required.
+	Merchant *merchant.Merchant
+	// Ledger keeps orders and calls. Required.
+	Ledger storage.Ledger
+	// Callers knows who may call: caller.New or caller.TrustUpstream. Required.
+	Callers *caller.Set
+	// HTTP carries the calls. Default: the merchant's client.
+	HTTP *http.Client
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Rand gives the ids of calls. Default: crypto/rand. It is read by one
+	// goroutine at a time.
+	Rand io.Reader
+	// Logger gets no body, key, openid or Authorization. Default: discards.
+	Logger *slog.Logger
+	// Observer counts. Default: [NopObserver].
+	Observer Observer
+	// LedgerChanged is called after an order of the ledger changed and the
+	// change is durable: callbacks that were parked for it may be looked at
+	// again. It must not block. Default: nothing.
+	LedgerChanged func(ctx context.Context, key storage.OrderKey)
+	// MaxBody is the largest request body in bytes. Default: [DefaultMaxBody].
+	MaxBody int64
+	// Timeout bounds one call, fail-over included. Default: [DefaultTimeout].
+	Timeout time.Duration
+	// Attempt is how long one host has to answer. Default: [send.DefaultAttempt],
+	// and at most half of Timeout.
+	Attempt time.Duration
+}
+
+// API is the payment API of one wechatpay_api block: an http.Handler for /v3/…
+// and /gateway/…. It starts no goroutine, is safe for concurrent use, and holds
+// nothing that must be closed.
+type API struct {
+	merchant *merchant.Merchant
+	ledger   storage.Ledger
+	callers  *caller.Set
+	sender   *send.Sender
+	now      func() time.Time
+	ids      *idSource
+	log      *slog.Logger
+	observer Observer
+	changed  func(ctx context.Context, key storage.OrderKey)
+	maxBody  int64
+	timeout  time.Duration
+	locks    keyLocks
+}
+
+var _ http.Handler = (*API)(nil)
+
+// New makes an API. It is pure: no network, no store, no goroutine.
+func New(cfg Config) (*API, error) {
+	if cfg.Merchant == nil || cfg.Ledger == nil || cfg.Callers == nil {
+		return nil, errors.New("payops: a merchant, a ledger and callers are needed")
+	}
+	a := &API{
+		merchant: cfg.Merchant, ledger: cfg.Ledger, callers: cfg.Callers,
+		now: cfg.Now, log: cfg.Logger, observer: cfg.Observer, changed: cfg.LedgerChanged,
+		maxBody: cfg.MaxBody, timeout: cfg.Timeout, ids: &idSource{rand: cfg.Rand},
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if a.ids.rand == nil {
+		a.ids.rand = rand.Reader
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.log = a.log.With("merchant", cfg.Merchant.Name())
+	if a.observer == nil {
+		a.observer = NopObserver{}
+	}
+	if a.changed == nil {
+		a.changed = func(context.Context, storage.OrderKey) {}
+	}
+	if a.maxBody <= 0 {
+		a.maxBody = DefaultMaxBody
+	}
+	if a.timeout <= 0 {
+		a.timeout = DefaultTimeout
+	}
+	attempt := cfg.Attempt
+	if attempt <= 0 {
+		attempt = send.DefaultAttempt
+	}
+	a.sender = send.New(send.Config{
+		Merchant: cfg.Merchant, HTTP: cfg.HTTP, Now: a.now, Attempt: min(attempt, a.timeout/2),
+	})
+	return a, nil
+}

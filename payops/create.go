@@ -1,0 +1,122 @@
+package payops
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// create makes an order at WeChat Pay. A repeat with the same content waits for
+// the call that is running and then asks WeChat Pay again, which answers a
+// repeat like the first; another content is refused before anything is sent.
+func (a *API) create(w http.ResponseWriter, q *request) *refusal {
+	if q.query != "" {
+		return badRequest(RulePath, "the operation takes no query")
+	}
+	d, refused := a.draft(q)
+	if refused != nil {
+		return refused
+	}
+	unlock, err := a.locks.lock(q.live, d.keys()...)
+	if err != nil {
+		return busy()
+	}
+	defer unlock()
+	if refused := a.numbersFree(q, d); refused != nil {
+		return refused
+	}
+
+	key := d.order.Key
+	var before *storage.Order // that this call goes on with; nil for a new one
+	id, refused := a.begin(q, key, func(rows *storage.Rows) error {
+		before = nil
+		known := rows.Order
+		if known == nil || known.State == storage.OrderRejected {
+			order := d.order
+			order.CreatedAt, order.UpdatedAt = a.now(), a.now()
+			rows.Order = &order
+			return nil
+		}
+		if !agrees(*known, d.order) {
+			return conflict(RuleContent, "the number is in use with another amount, payee, appid or sub-orders; a new order needs a new number")
+		}
+		prior := *known
+		before = &prior
+		if known.State == storage.OrderRegistered {
+			order := d.order
+			order.CreatedAt, order.UpdatedAt = known.CreatedAt, a.now()
+			rows.Order = &order
+		}
+		return nil
+	})
+	if refused != nil {
+		return refused
+	}
+
+	res := a.send(q, q.path, d.body, true)
+	// 202: taken, not yet done; WeChat Pay asks for the same request again.
+	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
+	written := a.finish(q, id, key, res, func(o *storage.Order) bool {
+		return created(o, before, res, known)
+	})
+	if d.order.ForeignNotifyURL {
+		w.Header().Add(headerWarning, warningForeign)
+	}
+	if !written {
+		w.Header().Add(headerWarning, warningLedger)
+	}
+	return a.answer(w, res, known)
+}
+
+// created moves an order on by the outcome of a create call. An order that has
+// moved on in the meantime (a callback, a query) stays where it is.
+func created(o *storage.Order, before *storage.Order, res send.Result, known bool) bool {
+	if o.State != storage.OrderIntended && o.State != storage.OrderUnknown {
+		return false
+	}
+	switch {
+	case known && res.Outcome == send.Succeeded:
+		o.State = storage.OrderCreated
+		o.CodeURL = gjson.GetBytes(res.Body, "code_url").String()
+		return true
+	case known && before == nil:
+		// Rejected, or never sent, and no earlier call could have made it: the
+		// number is free again.
+		o.State = storage.OrderRejected
+		return true
+	case known && before.State == storage.OrderRegistered:
+		*o = *before // what was registered stands
+		return true
+	case known:
+		return false // an earlier call is unknown still; this rejection proves nothing about it
+	}
+	o.State = storage.OrderUnknown
+	return true
+}
+
+// numbersFree refuses a number that another order of the ledger has, as its own
+// or as a sub-order's. The caller holds the locks of all of them.
+func (a *API) numbersFree(q *request, d *draft) *refusal {
+	for _, key := range d.keys() {
+		order, err := a.ledger.Order(q.live, key)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+		case err != nil:
+			return a.ledgerRefusal(err)
+		case order.Key != d.order.Key && order.State != storage.OrderRejected:
+			return numberTaken()
+		}
+	}
+	return nil
+}
+
+func busy() *refusal {
+	return &refusal{
+		status: http.StatusTooManyRequests, code: codeRate, rule: RuleBusy, retryAfter: retryAfterBusy,
+		message: "another call for this number is running; nothing was sent",
+	}
+}

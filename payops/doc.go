@@ -1,0 +1,22 @@
+// Package payops is the outgoing half of the gateway: WeChat Pay's own API at
+// WeChat Pay's own paths, with the rules that protect money in between.
+//
+// # A tour
+//
+//   - [API] is an http.Handler for /v3/… and /gateway/orders/….
+//   - caller.Set knows who may call, and what each may do.
+//   - operation knows every operation of APIv3, its group, and which ones this
+//     version serves.
+//   - send signs the caller's bytes, sends them to the merchant's API hosts and
+//     to no other, verifies the answer and says what it proves.
+//
+// A call goes: authenticate, allowed, rules, intent row, sign and send, verify,
+// outcome row, answer. The intent row is durable before the first byte leaves:
+// a crash leaves a row that says so. An answer that does not prove anything is
+// unknown, never failed: the caller queries or repeats with the same number.
+//
+// What WeChat Pay answered goes back byte for byte with its signature headers,
+// so that an official SDK pointed at the gateway still verifies it. The
+// gateway's own refusals look like WeChat Pay's ({"code","message"}) and name
+// their [Rule] in Wechatpay-Gateway-Refused.
+package payops
