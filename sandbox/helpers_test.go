@@ -370,3 +370,15 @@ func atoi(t testing.TB, s string) int64 {
 	}
 	return n
 }
+
+// placeOrder orders as a merchant that holds keys; for the example.
+func placeOrder(p *sandbox.Platform, keys sandbox.Keys, number, notifyURL string) int {
+	block, _ := pem.Decode([]byte(keys.PrivateKey))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return 0
+	}
+	c := &client{t: nil, p: p, keys: keys, key: key.(*rsa.PrivateKey)}
+	body := strings.Replace(nativeBody(number, 100), notify, notifyURL, 1)
+	return serve(p, c.request(http.MethodPost, "/v3/pay/transactions/native", body)).Code
+}

@@ -1,0 +1,97 @@
+package sandbox_test
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// FuzzAuthorization: only what this merchant signed gets past 401, and every
+// answer is WeChat-shaped and signed.
+func FuzzAuthorization(f *testing.F) {
+	p := newPlatform(f, nil)
+	c := newClient(f, p, mchid)
+	const target = "/v3/certificates"
+	good := c.authorization("GET", target, "", time.Now())
+	f.Add(good)
+	f.Add("")
+	f.Add(strings.ReplaceAll(good, `"`, `'`))
+	f.Add(strings.Replace(good, ",", ",,", 1))
+	f.Add(`WECHATPAY2-SHA256-RSA2048 mchid="` + mchid + `",nonce_str="",timestamp="-0",serial_no="",signature=""`)
+	f.Fuzz(func(t *testing.T, header string) {
+		c := *c
+		c.t = t
+		r := c.request("GET", target, "")
+		r.Header["Authorization"] = []string{header}
+		w := serve(p, r)
+		c.verify(w.Header(), w.Body.Bytes())
+		signed := strings.Contains(header, good[strings.Index(good, `signature="`):len(good)-1])
+		if w.Code == 200 && !signed {
+			t.Fatalf("let through: %q", header)
+		}
+		if w.Code != 200 && (w.Code != 401 || codeOf(t, w.Body.String()) != "SIGN_ERROR") {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// FuzzOrders: whatever body a merchant signs, the platform answers without a
+// panic: an order, or a refusal in WeChat Pay's shape.
+func FuzzOrders(f *testing.F) {
+	p := newPlatform(f, nil)
+	c := newClient(f, p, mchid)
+	for _, body := range []string{
+		nativeBody("FUZZ-1", 1), combineBody("FUZZ-2", subOrder(mchid, "FUZZ-2-A", 1), subOrder(other, "FUZZ-2-B", 2)),
+		`null`, `[]`, `{"amount":{"total":1e999}}`, `{"sub_orders":[[]]}`, `{"amount":null,"scene_info":1}`,
+		`{"combine_appid":"` + appid + `","sub_orders":[{"mchid":"1","out_trade_no":"A"}]}`, "\xff", `{"mchid":"` + mchid + `"}`,
+	} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		c := *c
+		c.t = t
+		for _, path := range []string{
+			"/v3/pay/transactions/native", "/v3/combine-transactions/native",
+			"/v3/pay/transactions/out-trade-no/FUZZ-1/close", "/v3/combine-transactions/out-trade-no/FUZZ-2/close",
+		} {
+			r := c.request("POST", path, body)
+			r.Header.Set("Content-Type", "application/json")
+			w := serve(p, r)
+			c.verify(w.Header(), w.Body.Bytes())
+			switch {
+			case w.Code == 200 && json.Valid(w.Body.Bytes()), w.Code == 204 && w.Body.Len() == 0:
+			case w.Code >= 400 && w.Code < 500:
+				codeOf(t, w.Body.String())
+			default:
+				t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+			}
+		}
+	})
+}
+
+// FuzzControl: the control endpoints and forms survive any body.
+func FuzzControl(f *testing.F) {
+	p := newPlatform(f, nil)
+	f.Add("/sandbox/control/pay", `{"order":"X","faults":{"probes":1}}`)
+	f.Add("/sandbox/control/rotate", `{"key":"certificate","overlap":"-1h"}`)
+	f.Add("/sandbox/control/share", `{"public_key_percent":1e9}`)
+	f.Add("/sandbox/control/api-faults", `{"kind":""}`)
+	f.Add("/sandbox/pay/x", `act=pay&probes=%zz`)
+	f.Fuzz(func(t *testing.T, path, body string) {
+		if !strings.HasPrefix(path, "/sandbox/") || strings.ContainsAny(path, " \x00\r\n\t?#%") || strings.Contains(path, "rotate") && strings.Contains(body, "_key") {
+			return
+		}
+		for i := range len(path) {
+			if path[i] <= ' ' || path[i] > '~' {
+				return
+			}
+		}
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, local("POST", path, body))
+		if w.Code >= 500 {
+			t.Fatalf("%s %q: %d", path, body, w.Code)
+		}
+	})
+}
