@@ -179,7 +179,10 @@ func (p *Platform) writeSigned(w http.ResponseWriter, r *http.Request, a apiAnsw
 		timestamp := strconv.FormatInt(p.now().Unix(), 10)
 		signer := k.key
 		if kind == FaultWrongSignature {
-			signer = p.forger
+			var err error
+			if signer, err = p.forger(); err != nil {
+				return err
+			}
 		}
 		signature, err := signText(signer, timestamp+"\n"+nonce+"\n"+string(a.body)+"\n")
 		if err != nil {

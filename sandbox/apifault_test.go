@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,7 +31,7 @@ func TestAPIFaults(t *testing.T) {
 		}
 		defer func() { _ = resp.Body.Close() }()
 		var body strings.Builder
-		if _, err := copyAll(&body, resp.Body); err != nil {
+		if _, err := io.Copy(&body, resp.Body); err != nil {
 			t.Fatal(err)
 		}
 		return resp.StatusCode, c.check(resp.Header, []byte(body.String())) == nil, true

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"image/png"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,8 +15,6 @@ import (
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/sandbox"
 )
-
-func copyAll(w io.Writer, r io.Reader) (int64, error) { return io.Copy(w, r) }
 
 // waitOrder yields until the order is there.
 func waitOrder(t *testing.T, p *sandbox.Platform, number string) {

@@ -60,9 +60,6 @@ func (k *platformKey) validAt(t time.Time) bool {
 
 func (p *Platform) makeKeys() error {
 	var err error
-	if p.forger, err = newKey(); err != nil {
-		return err
-	}
 	for _, mchid := range p.mchids {
 		m := p.merchants[mchid]
 		if m.key, err = newKey(); err != nil {

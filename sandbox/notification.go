@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,7 +55,6 @@ type CallbackOption func(*callbackPlan)
 type callbackPlan struct {
 	key           *platformKey
 	wantKey       string // "public key" or "certificate"
-	signer        *rsa.PrivateKey
 	timestamp     *string
 	nonce         *string
 	serial        *string
@@ -220,7 +218,10 @@ func (p *Platform) callbackHeader(body []byte, plan *callbackPlan) (http.Header,
 	nonce := or(plan.nonce, p.randomText(32))
 	signer := plan.key.key
 	if plan.forged {
-		signer = p.forger
+		var err error
+		if signer, err = p.forger(); err != nil {
+			return nil, err
+		}
 	}
 	signature, err := signText(signer, timestamp+"\n"+nonce+"\n"+string(body)+"\n")
 	if err != nil {

@@ -69,9 +69,9 @@ type Platform struct {
 	now       func() time.Time
 	rand      io.Reader
 	log       *slog.Logger
-	merchants map[string]*merchant // fixed after New
-	mchids    []string             // in order of Options.Merchants
-	forger    *rsa.PrivateKey      // signs what Forged asks for; nobody holds its public half
+	merchants map[string]*merchant            // fixed after New
+	mchids    []string                        // in order of Options.Merchants
+	forger    func() (*rsa.PrivateKey, error) // signs what Forged asks for; nobody holds its public half
 	pages     http.Handler
 
 	ctx    context.Context // ends with Close
@@ -161,6 +161,7 @@ func New(o Options) (*Platform, error) {
 		return nil, err
 	}
 	p.makeClient(o.Client)
+	p.forger = sync.OnceValues(newKey)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.pages = p.pageHandler()
 	return p, nil
