@@ -59,6 +59,7 @@ type state struct {
 	apiv3      []cipher.AEAD
 	keys       *KeySet
 	apps       []App
+	offered    []App // a sandbox's, whether or not the block lists its own
 }
 
 // New checks cfg and makes a Merchant. It is pure: no network, no store, no
@@ -156,6 +157,27 @@ func (m *Merchant) Stop() {
 	if m.ownHTTP {
 		m.client.CloseIdleConnections()
 	}
+}
+
+// Adopt takes over what from, the same block before a reload, has from the same
+// sandbox, so that a reload does not make callbacks wait for a fetch. Call it
+// between New and Start; the fetch of Start still happens. It does nothing for
+// production merchants, whose last good set the store keeps, for another
+// sandbox or mchid, and when from has no keys yet. from may be nil.
+func (m *Merchant) Adopt(from *Merchant) {
+	if from == nil || from == m || !m.sandbox || !from.sandbox || m.mchid != from.mchid || !slices.Equal(m.bases, from.bases) {
+		return
+	}
+	held, mine := from.state.Load(), m.state.Load()
+	if held.credential.signer == nil || mine.credential.signer != nil {
+		return
+	}
+	adopted := *held
+	if adopted.apps = m.configuredApps; len(adopted.apps) == 0 {
+		adopted.apps = held.offered
+	}
+	adopted.keys = newKeySet(m.now, ofKind(held.keys.All(), KindPublicKey), ofKind(held.keys.All(), KindCertificate))
+	m.state.CompareAndSwap(mine, &adopted)
 }
 
 // Name returns the block's name.

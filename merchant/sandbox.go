@@ -124,15 +124,15 @@ func (m *Merchant) parseSandboxKeys(body []byte) (*state, error) {
 	s := &state{
 		credential: newCredential(m.mchid, answer.SerialNo, key),
 		apiv3:      []cipher.AEAD{aead},
-		apps:       m.configuredApps,
 	}
-	if len(s.apps) == 0 {
-		for _, appid := range answer.Appids {
-			if !appidForm.MatchString(appid) {
-				return nil, errors.New("appids: one is not wx and 16 letters or digits")
-			}
-			s.apps = append(s.apps, App{Appid: appid, Type: AppOfficial})
+	for _, appid := range answer.Appids {
+		if !appidForm.MatchString(appid) {
+			return nil, errors.New("appids: one is not wx and 16 letters or digits")
 		}
+		s.offered = append(s.offered, App{Appid: appid, Type: AppOfficial})
+	}
+	if s.apps = m.configuredApps; len(s.apps) == 0 {
+		s.apps = s.offered
 	}
 	var publicKeys, certificates []Key
 	for _, k := range answer.PublicKeys {

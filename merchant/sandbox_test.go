@@ -208,3 +208,46 @@ func TestSandboxNeverPassesProduction(t *testing.T) {
 		}
 	}
 }
+
+// TestAdopt: a reload keeps a sandbox's keys, and only those of the same one.
+func TestAdopt(t *testing.T) {
+	s := newFakeSandbox(t)
+	app := App{Appid: "wx2421b1c4370ec43b", Type: AppMiniProgram}
+	old := newSandboxHarness(t, s, app)
+	fresh := old.again(t)
+	fresh.Adopt(nil)
+	fresh.Adopt(fresh)
+	fresh.Adopt(old.Merchant) // it has none yet
+	if fresh.Ready() == nil {
+		t.Error("ready without keys")
+	}
+	old.Start(nil)
+	old.wantTimer(t, sandboxLeast, sandboxMost)
+	fresh.Adopt(old.Merchant)
+	wantKeys(t, fresh, baseTime, sandboxKeyID, serialOf(1))
+	if err := fresh.Ready(); err != nil || fresh.DefaultApp() != app {
+		t.Errorf("Ready: %v; apps %v", err, fresh.Apps())
+	}
+	if s.requests.Load() != 1 {
+		t.Error("Adopt asked the sandbox")
+	}
+	old.cfg.Apps = nil
+	bare := old.again(t)
+	bare.Adopt(fresh)
+	if len(bare.Apps()) != 2 || bare.Ready() != nil {
+		t.Errorf("apps %v", bare.Apps())
+	}
+	for name, edit := range map[string]func(*Config){
+		"another mchid":   func(c *Config) { c.Mchid = "1900000002" },
+		"another sandbox": func(c *Config) { c.Sandbox = "http://127.0.0.1:1" },
+		"production":      func(c *Config) { *c = goodConfig(); c.Mchid = testMchid },
+	} {
+		cfg := old.cfg
+		edit(&cfg)
+		other := wantNew(t, cfg, Deps{})
+		other.Adopt(old.Merchant)
+		if _, err := other.Keys().Lookup(sandboxKeyID, baseTime); !errors.Is(err, ErrUnknownSerial) {
+			t.Errorf("%s adopts: %v", name, err)
+		}
+	}
+}
