@@ -76,7 +76,7 @@ func Check(f Facts) Finding {
 		finding.Verdict, finding.Field = Contradicts, field
 		return finding
 	}
-	if (order != nil || refund != nil) && comparable(e, order, refund) {
+	if (order != nil || refund != nil) && statesAmount(e, order, refund) {
 		finding.Verdict = Agrees
 	}
 	return finding
@@ -313,9 +313,9 @@ func againstRefundedOrder(e *event.Event, order *storage.Order) string {
 	return ""
 }
 
-// comparable says whether the event stated the amount that makes it a match. An
+// statesAmount says whether the event stated the amount that makes it a match. An
 // event without any agrees with everything, which is not the same.
-func comparable(e *event.Event, order *storage.Order, refund *storage.Refund) bool {
+func statesAmount(e *event.Event, order *storage.Order, refund *storage.Refund) bool {
 	switch e.Kind {
 	case event.Refund:
 		return e.Amount.RefundKnown && (refund != nil || e.Amount.TotalKnown)
