@@ -197,6 +197,7 @@ func TestPages(t *testing.T) {
 	get("/sandbox/pay?code_url=https://evil.example/", 404)
 	get("/sandbox/pay?code_url=COMB-1", 404)
 	get("/sandbox/pay/none", 404)
+	get("/sandbox", 303)
 	get("/sandbox/nothing", 404)
 	get("/", 404)
 	w := get(page, 200)

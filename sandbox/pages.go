@@ -49,6 +49,7 @@ type pageServer struct {
 func (p *Platform) pageHandler() http.Handler {
 	s := &pageServer{p: p, templates: parsePages()}
 	mux := http.NewServeMux()
+	mux.Handle("GET /sandbox", http.RedirectHandler("/sandbox/", http.StatusSeeOther))
 	mux.HandleFunc("GET /sandbox/{$}", s.index)
 	mux.HandleFunc("GET /sandbox/style.css", s.style)
 	mux.HandleFunc("GET /sandbox/qr", s.qr)
