@@ -55,21 +55,30 @@ func (d *Dispatcher) Attempt(ctx context.Context, c storage.Claim, route *notify
 	defer context.AfterFunc(d.base, cancel)()
 
 	q := d.queue(c.Record.Merchant)
-	j := job{claim: c, route: route, until: d.cfg.Now().Add(Lease(route))}
+	j := &job{claim: c, route: route, until: d.cfg.Now().Add(Lease(route))}
 	j.leave, _ = q.breaker.enter()
-	out := d.attempt(both, &j, q, true)
+	out, done := d.attempt(both, j, q)
+	if done != nil {
+		d.record(j, q, done, &out, true)
+	}
 	if !out.Success {
 		d.kick(c.Record.Merchant) // the queue's next due time is another
 	}
 	return out
 }
 
-// attempt sends, judges and records. The job's admission ends here. A store that
-// does not take the outcome at once is waited for here, or in the background.
-func (d *Dispatcher) attempt(ctx context.Context, j *job, q *queue, background bool) (out Attempted) {
+// outcome is what is to be recorded of an attempt.
+type outcome struct {
+	storage.Completion
+	sent bool // by this attempt; else an earlier one's success is recorded
+	took time.Duration
+}
+
+// attempt sends and judges. The job's admission ends here. What it returns is
+// still to be recorded; nil when the claim was given back.
+func (d *Dispatcher) attempt(ctx context.Context, j *job, q *queue) (out Attempted, done *outcome) {
 	rec := &j.claim.Record
-	verdict := verdictNone
-	left := false
+	verdict, left := verdictNone, false
 	leave := func() bool {
 		left = true
 		return q.breaker.leave(j.leave, rec.ID, verdict)
@@ -80,28 +89,26 @@ func (d *Dispatcher) attempt(ctx context.Context, j *job, q *queue, background b
 		}
 	}()
 
-	if done, ok := d.delivered(j); ok {
-		out.Success = d.record(j, done, background) == recordTaken
-		return out
+	if completion, ok := d.delivered(j); ok {
+		return out, &outcome{Completion: completion}
 	}
 	sign, err := d.signerFor(j.route)
 	if err != nil { // logged; a delivery that cannot be signed is not sent unsigned
 		d.release(&j.claim, d.cfg.Now().Add(holdFor))
-		return Attempted{Held: true}
+		return Attempted{Held: true}, nil
 	}
 	if !deliverable(rec) {
-		d.record(j, storage.Completion{State: storage.StateDead, Error: ErrorBodyExpired}, background)
-		return out
+		return out, &outcome{Completion: storage.Completion{State: storage.StateDead, Error: ErrorBodyExpired}}
 	}
 
 	began := time.Now()
 	answer, result := d.send(ctx, j, sign)
 	took := time.Since(began)
-	out.Result = result
 	if result == "" { // cancelled
 		d.release(&j.claim, rec.NextDue)
-		return Attempted{Held: true}
+		return Attempted{Held: true}, nil
 	}
+	out.Result = result
 
 	verdict = verdictOf(result, answer.Status)
 	if leave() {
@@ -115,25 +122,9 @@ func (d *Dispatcher) attempt(ctx context.Context, j *job, q *queue, background b
 		d.cfg.Observer.DeliveryAttempted(rec.Merchant, rec.Kind, result, took)
 		d.logAttempt(slog.LevelDebug, "delivery failed while deliveries are held", rec, result, answer.Status, time.Time{})
 		out.Held = true
-		return out
+		return out, nil
 	}
-
-	done := d.completion(j, result, &answer)
-	switch d.record(j, done, background) {
-	case recordTaken:
-		out.Success = done.State == storage.StateDelivered
-		if out.Success {
-			out.Answer = done.Answer
-		}
-		if done.State == storage.StatePending {
-			q.signal() // the loop's next due time is another
-		}
-	case recordStale:
-		out.Result = notify.ResultStale
-	case recordUnknown:
-	}
-	d.cfg.Observer.DeliveryAttempted(rec.Merchant, rec.Kind, out.Result, took)
-	return out
+	return out, &outcome{Completion: d.completion(j, result, &answer), sent: true, took: took}
 }
 
 // send makes the attempt. The result is empty when it was cancelled before a

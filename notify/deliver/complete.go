@@ -35,31 +35,64 @@ const (
 	recordUnknown
 )
 
-// record ends the claim with its outcome.
-// A store that fails (its volume is full, it is down) is asked again until the
-// lease is nearly over, in the background if so wished: giving up early would
-// mean sending again what was delivered.
-func (d *Dispatcher) record(j *job, done storage.Completion, background bool) recordOutcome {
-	err := d.complete(j, done)
-	if err == nil || final(err) {
-		return d.recorded(j, done, err)
+// record ends the claim with its outcome and completes out. A store that fails
+// (its volume is full, it is down) is asked again until the lease is nearly over,
+// in the background if so wished: giving up early would mean sending again what
+// was delivered.
+func (d *Dispatcher) record(j *job, q *queue, done *outcome, out *Attempted, background bool) {
+	rec := &j.claim.Record
+	taken := recordUnknown
+	err := d.complete(j, done.Completion)
+	switch {
+	case err == nil || final(err):
+		taken = d.recorded(j, done.Completion, err)
+	default:
+		d.cfg.Logger.Warn("recording a delivery's outcome failed, trying again",
+			"merchant", rec.Merchant, "id", rec.ID, "state", string(done.State), "error", err)
+		if done.State == storage.StateDelivered {
+			d.remember(rec.ID, done.Completion)
+		}
+		if !background {
+			taken = d.insist(j, done.Completion)
+			break
+		}
+		d.wg.Add(1) // Attempt is counted: never the first
+		go func() {
+			defer d.wg.Done()
+			defer d.recoverIn("completion")
+			d.insist(j, done.Completion)
+			d.kick(rec.Merchant)
+		}()
 	}
-	d.cfg.Logger.Warn("recording a delivery's outcome failed, trying again",
-		"merchant", j.claim.Record.Merchant, "id", j.claim.Record.ID, "state", string(done.State), "error", err)
-	if done.State == storage.StateDelivered {
-		d.remember(j.claim.Record.ID, done)
+
+	switch taken {
+	case recordTaken:
+		if done.State == storage.StateDelivered {
+			out.Success, out.Answer = true, done.Answer
+		} else if done.State == storage.StatePending {
+			q.signal() // the loop's next due time is another
+		}
+	case recordStale:
+		out.Result = notify.ResultStale
+	case recordUnknown:
 	}
-	if !background {
-		return d.insist(j, done)
+	if done.sent {
+		d.cfg.Observer.DeliveryAttempted(rec.Merchant, rec.Kind, out.Result, done.took)
 	}
-	kept := *j // the caller's frame ends before the recording
-	d.wg.Add(1)
+}
+
+// recordLater records in a goroutine of its own, so that a worker goes on while
+// the store syncs, and completions share a sync. A store that is slower than the
+// backend slows the workers down: only so many completions are under way.
+func (d *Dispatcher) recordLater(j *job, q *queue, done *outcome, out Attempted) {
+	d.completing <- struct{}{}
+	d.wg.Add(1) // the worker is counted: never the first
 	go func() {
 		defer d.wg.Done()
-		d.insist(&kept, done)
-		d.kick(kept.claim.Record.Merchant)
+		defer func() { <-d.completing }()
+		defer d.recoverIn("completion")
+		d.record(j, q, done, &out, false)
 	}()
-	return recordUnknown
 }
 
 // insist completes with growing pauses until the lease is nearly over or the

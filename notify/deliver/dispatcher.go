@@ -17,14 +17,17 @@ const (
 	pollEvery = time.Second
 	// scanGap is the least time between two scans that signals cause.
 	scanGap = 50 * time.Millisecond
+	// maxCompleting bounds the completions that wait for the store.
+	maxCompleting = 256
 )
 
 // Dispatcher delivers what waits in the queues of a store. Make it with [New].
 // All methods are safe for concurrent use.
 type Dispatcher struct {
-	cfg     Config
-	total   chan struct{} // slots of all queues' workers
-	signers sync.Map      // *notify.Route → *signer, or the error that there is none
+	cfg        Config
+	total      chan struct{} // slots of all queues' workers
+	completing chan struct{} // slots of recordLater
+	signers    sync.Map      // *notify.Route → *signer, or the error that there is none
 
 	// base ends when Stop gives up waiting: attempts under way are cancelled.
 	base   context.Context
@@ -53,6 +56,7 @@ func New(cfg Config) *Dispatcher {
 	return &Dispatcher{
 		cfg:        cfg,
 		total:      make(chan struct{}, cfg.Total),
+		completing: make(chan struct{}, maxCompleting),
 		base:       base,
 		cancel:     cancel,
 		stopping:   make(chan struct{}),
@@ -221,8 +225,11 @@ func (d *Dispatcher) signerFor(route *notify.Route) (*signer, error) {
 	return s, nil
 }
 
-// recovered logs what panicked in this package's own goroutines.
-func (d *Dispatcher) recovered(where string, value any) {
-	d.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "panic in delivery",
-		slog.String("where", where), slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
+// recoverIn, deferred, logs a panic in one of this package's own goroutines. What
+// the goroutine held is tried again when its lease has run out.
+func (d *Dispatcher) recoverIn(where string) {
+	if p := recover(); p != nil {
+		d.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "panic in delivery",
+			slog.String("where", where), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	}
 }

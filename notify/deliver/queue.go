@@ -39,8 +39,8 @@ type queue struct {
 	looping  bool // guarded by d.mu
 
 	mu      sync.Mutex
-	jobs    []job // claimed, not with a worker yet, oldest first
-	running int   // workers
+	jobs    []*job // claimed, not with a worker yet, oldest first
+	running int    // workers
 
 	// Of the loop alone.
 	timeout   time.Duration // the longest of the routes seen so far
@@ -82,7 +82,7 @@ func (q *queue) loop() {
 	for {
 		select {
 		case <-q.d.stopping:
-			q.giveBack(q.take())
+			q.giveBack(q.take()...)
 			return
 		case <-q.wake:
 		case <-timer.C:
@@ -93,12 +93,8 @@ func (q *queue) loop() {
 
 // step claims what may be claimed now and returns when to look again.
 func (q *queue) step() (wait time.Duration) {
-	defer func() {
-		if p := recover(); p != nil {
-			q.d.recovered("queue", p)
-			wait = storeBackoffMax
-		}
-	}()
+	wait = storeBackoffMax // after a panic
+	defer q.d.recoverIn("queue")
 	if wait := time.Until(q.holdUntil); wait > 0 {
 		return wait
 	}
@@ -145,8 +141,8 @@ func (q *queue) hold(wait time.Duration) time.Duration {
 
 // capacity is how many claims the queue holds at most, and batch how many there
 // must be room for before it claims again.
-func (q *queue) capacity() int { return 2 * q.d.cfg.Workers }
-func (q *queue) batch() int    { return max(q.d.cfg.Workers/2, 1) }
+func (q *queue) capacity() int { return 3 * q.d.cfg.Workers }
+func (q *queue) batch() int    { return q.d.cfg.Workers }
 
 // room is how many more claims the queue may hold.
 func (q *queue) room() int {
@@ -172,9 +168,9 @@ func (q *queue) claim(limit int, leave admission) (got, served int) {
 		return 0, 0
 	}
 	q.backoff = 0
-	jobs := make([]job, 0, len(claims))
+	jobs := make([]*job, 0, len(claims))
 	for i := range claims {
-		j := job{claim: claims[i], until: until, leave: leave}
+		j := &job{claim: claims[i], until: until, leave: leave}
 		j.route = q.d.cfg.Route(&j.claim.Record)
 		if j.route == nil {
 			q.unservedOne(&j.claim.Record)
@@ -213,7 +209,7 @@ func (q *queue) idle() time.Duration {
 }
 
 // push queues jobs and starts the workers for them.
-func (q *queue) push(jobs []job) {
+func (q *queue) push(jobs []*job) {
 	q.mu.Lock()
 	q.jobs = append(q.jobs, jobs...)
 	start := min(len(q.jobs), q.d.cfg.Workers-q.running)
@@ -226,7 +222,7 @@ func (q *queue) push(jobs []job) {
 }
 
 // next takes the oldest job; without one the worker ends.
-func (q *queue) next() (job, bool) {
+func (q *queue) next() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.jobs) == 0 {
@@ -234,19 +230,19 @@ func (q *queue) next() (job, bool) {
 		if q.capacity()-q.running >= q.batch() {
 			q.signal()
 		}
-		return job{}, false
+		return nil
 	}
 	j := q.jobs[0]
-	q.jobs[0] = job{} // lets go of the bodies
+	q.jobs[0] = nil // lets go of the bodies
 	q.jobs = q.jobs[1:]
 	if q.capacity()-q.running-len(q.jobs) >= q.batch() {
 		q.signal()
 	}
-	return j, true
+	return j
 }
 
 // take empties the list of jobs.
-func (q *queue) take() []job {
+func (q *queue) take() []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	jobs := q.jobs
@@ -258,13 +254,13 @@ func (q *queue) take() []job {
 func (q *queue) work() {
 	defer q.d.wg.Done()
 	for {
-		j, ok := q.next()
-		if !ok {
+		j := q.next()
+		if j == nil {
 			return
 		}
 		select {
 		case <-q.d.stopping:
-			q.giveBack([]job{j})
+			q.giveBack(j)
 			continue
 		default:
 		}
@@ -273,33 +269,30 @@ func (q *queue) work() {
 			q.deliver(j)
 			<-q.d.total
 		case <-q.d.stopping:
-			q.giveBack([]job{j})
+			q.giveBack(j)
 		}
 	}
 }
 
 // deliver makes one attempt, if it may be made now.
-func (q *queue) deliver(j job) {
-	defer func() {
-		if p := recover(); p != nil {
-			q.d.recovered("worker", p) // the lease runs out, and it is tried again
-		}
-	}()
+func (q *queue) deliver(j *job) {
+	defer q.d.recoverIn("worker")
 	if !j.leave.given() {
 		j.leave, _ = q.breaker.enter()
 	}
 	if !j.leave.given() || j.until.Sub(q.d.cfg.Now()) < timeoutOf(j.route)+recordMargin {
 		// Held, or waited so long that the lease could end under the attempt.
-		q.giveBack([]job{j})
+		q.giveBack(j)
 		return
 	}
-	q.d.attempt(q.d.base, &j, q, false)
+	if out, done := q.d.attempt(q.d.base, j, q); done != nil {
+		q.d.recordLater(j, q, done, out)
+	}
 }
 
 // giveBack returns claims untouched, with their place in the queue.
-func (q *queue) giveBack(jobs []job) {
-	for i := range jobs {
-		j := &jobs[i]
+func (q *queue) giveBack(jobs ...*job) {
+	for _, j := range jobs {
 		if j.leave.given() {
 			q.breaker.leave(j.leave, "", verdictNone)
 		}

@@ -64,7 +64,7 @@ func newSigner(secrets []merchant.Secret) (*signer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sign secret %d: %w", i+1, err)
 		}
-		s.pools = append(s.pools, &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }})
+		s.pools = append(s.pools, &sync.Pool{New: func() any { return &keyed{mac: hmac.New(sha256.New, key)} }})
 	}
 	return s, nil
 }
@@ -72,26 +72,28 @@ func newSigner(secrets []merchant.Secret) (*signer, error) {
 // sign returns one "v1,<base64>" per secret, separated by spaces, over
 // "id.timestamp.body". timestamp is in unix seconds.
 func (s *signer) sign(id string, timestamp int64, body []byte) string {
-	var prefix [96]byte
-	signed := append(prefix[:0], id...)
-	signed = append(signed, '.')
-	signed = strconv.AppendInt(signed, timestamp, 10)
-	signed = append(signed, '.')
-
 	const entry = len("v1,") + 44 // base64 of 32 bytes
 	out := make([]byte, 0, len(s.pools)*(entry+1))
 	for i, pool := range s.pools {
-		mac := pool.Get().(hash.Hash)
-		mac.Reset()
-		mac.Write(signed)
-		mac.Write(body)
-		var sum [sha256.Size]byte
+		k := pool.Get().(*keyed)
+		k.scratch = append(append(k.scratch[:0], id...), '.')
+		k.scratch = append(strconv.AppendInt(k.scratch, timestamp, 10), '.')
+		k.mac.Reset()
+		k.mac.Write(k.scratch)
+		k.mac.Write(body)
+		k.scratch = k.mac.Sum(k.scratch[:0])
 		if i > 0 {
 			out = append(out, ' ')
 		}
 		out = append(out, "v1,"...)
-		out = base64.StdEncoding.AppendEncode(out, mac.Sum(sum[:0]))
-		pool.Put(mac)
+		out = base64.StdEncoding.AppendEncode(out, k.scratch)
+		pool.Put(k)
 	}
 	return string(out)
+}
+
+// keyed is a hash that holds a secret, and room for its short inputs.
+type keyed struct {
+	mac     hash.Hash
+	scratch []byte
 }

@@ -145,3 +145,17 @@ func TestParseSecret(t *testing.T) {
 		t.Errorf("an empty secret: %v", err)
 	}
 }
+
+func benchSecrets() []merchant.Secret { return []merchant.Secret{merchant.NewSecret(vectorSecret)} }
+
+func BenchmarkSign(b *testing.B) {
+	s, err := newSigner(benchSecrets())
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := bytes.Repeat([]byte("x"), 2000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.sign(vectorID, vectorTimestamp, body)
+	}
+}
