@@ -329,9 +329,6 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	for name, given := range map[string]*http.Client{"own client": nil, "given client": {}} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlatform(t, func(o *sandbox.Options) { o.Client = given })
-			if given != nil {
-				defer given.CloseIdleConnections()
-			}
 			c := newClient(t, p, mchid)
 			c.order(strings.Replace(nativeBody("ORDER-1", 1), notify, merchant.URL+"/notify", 1))
 			if _, err := p.Pay("ORDER-1", sandbox.Faults{}); err != nil {
@@ -349,7 +346,6 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	if followed.Load() != 0 {
 		t.Error("a redirect was followed")
 	}
-	http.DefaultClient.CloseIdleConnections()
 }
 
 func TestSlowMerchantHasFiveSeconds(t *testing.T) {

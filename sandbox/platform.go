@@ -65,7 +65,6 @@ type Platform struct {
 	keyMode   KeyMode
 	scale     time.Duration
 	client    *http.Client
-	ownClient bool
 	now       func() time.Time
 	rand      io.Reader
 	log       *slog.Logger
@@ -197,7 +196,6 @@ func (p *Platform) makeClient(given *http.Client) {
 	if given != nil {
 		c = *given
 	} else {
-		p.ownClient = true
 		c.Transport = &http.Transport{
 			ForceAttemptHTTP2:   true,
 			TLSHandshakeTimeout: callbackTimeout,
@@ -210,7 +208,7 @@ func (p *Platform) makeClient(given *http.Client) {
 }
 
 // Close stops the callback senders and waits for them; API calls that hang on
-// purpose end too. The state stays readable, but nothing is sent any more.
+// purpose end too, and so do the client's idle connections. The state stays readable, but nothing is sent any more.
 // Close may be called more than once and always returns nil.
 func (p *Platform) Close() error {
 	p.mu.Lock()
@@ -218,9 +216,7 @@ func (p *Platform) Close() error {
 	p.mu.Unlock()
 	p.cancel()
 	p.wg.Wait()
-	if p.ownClient {
-		p.client.CloseIdleConnections()
-	}
+	p.client.CloseIdleConnections()
 	return nil
 }
 

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Options configures New. Gateway, Mchid, Appid and NotifyURL are required.
+// Options configures New. Gateway, Mchid and Appid are required.
 type Options struct {
 	Gateway       string       // base URL of the gateway's API, e.g. https://localhost:8443
 	Token         string       // the caller's bearer token; "" sends none
@@ -29,7 +29,7 @@ type Options struct {
 	SandboxPay    string       // base URL of the sandbox's pages, as the browser and Client reach it
 	Client        *http.Client // calls the gateway and the sandbox; nil: 10 s timeout, no redirects
 	Mchid, Appid  string       // whose orders
-	NotifyURL     string       // of the orders: the gateway's callback address
+	NotifyURL     string       // of the orders: the gateway's callback address; "" leaves it to the gateway
 
 	Now    func() time.Time // zero: time.Now
 	Logger *slog.Logger     // zero: no logging
@@ -59,7 +59,7 @@ var assets embed.FS
 func New(o Options) (*Shop, error) {
 	s := &Shop{options: o, client: o.Client, now: o.Now, log: o.Logger, byID: map[string]*event{}}
 	for name, value := range map[string]string{"gateway": o.Gateway, "notify_url": o.NotifyURL, "sandbox pay": o.SandboxPay} {
-		if name == "sandbox pay" && value == "" {
+		if name != "gateway" && value == "" {
 			continue
 		}
 		u, err := url.Parse(value)

@@ -75,7 +75,7 @@ func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]func(*demoshop.Options){
 		"gateway":       func(o *demoshop.Options) { o.Gateway = "gateway" },
-		"notify_url":    func(o *demoshop.Options) { o.NotifyURL = "" },
+		"notify_url":    func(o *demoshop.Options) { o.NotifyURL = "/notify" },
 		"sandbox pay":   func(o *demoshop.Options) { o.SandboxPay = "ftp://x" },
 		"mchid":         func(o *demoshop.Options) { o.Mchid = "" },
 		"secret prefix": func(o *demoshop.Options) { o.WebhookSecret = strings.TrimPrefix(secret, "whsec_") },
@@ -140,6 +140,10 @@ func TestPage(t *testing.T) {
 		if a := do(s, httptest.NewRequest("GET", name, nil)); a.Code != 200 {
 			t.Errorf("%s: %d", name, a.Code)
 		}
+	}
+	do(newShop(t, w, func(o *demoshop.Options) { o.NotifyURL = "" }), httptest.NewRequest("GET", "/", nil))
+	if _, given := w.calls[3].body["notify_url"]; given {
+		t.Error("an empty notify_url was sent")
 	}
 	w.status = 503
 	for _, path := range []string{"/shop/order", "/shop/again"} {

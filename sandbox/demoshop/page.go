@@ -168,10 +168,14 @@ func (s *Shop) place(ctx context.Context) (*shopOrder, error) {
 			"amount": map[string]any{"total_amount": it.Fen, "currency": "CNY"},
 		})
 	}
-	answer, err := s.call(ctx, s.options.Gateway+"/v3/combine-transactions/native", s.options.Token, map[string]any{
+	body := map[string]any{
 		"combine_appid": s.options.Appid, "combine_mchid": s.options.Mchid,
-		"combine_out_trade_no": o.Number, "notify_url": s.options.NotifyURL, "sub_orders": subs,
-	})
+		"combine_out_trade_no": o.Number, "sub_orders": subs,
+	}
+	if s.options.NotifyURL != "" {
+		body["notify_url"] = s.options.NotifyURL
+	}
+	answer, err := s.call(ctx, s.options.Gateway+"/v3/combine-transactions/native", s.options.Token, body)
 	if err != nil {
 		return nil, fmt.Errorf("下单失败 order failed: %w", err)
 	}
