@@ -1,0 +1,149 @@
+package payops_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// memLedger is a ledger in memory: one lock, deep copies in and out.
+type memLedger struct {
+	mu      sync.Mutex
+	orders  map[storage.OrderKey]storage.Order
+	subs    map[storage.OrderKey]storage.OrderKey
+	calls   map[string]storage.Call
+	changes int
+	// fail, when set, is asked before each Change.
+	fail func(keys storage.Keys) error
+}
+
+func newMemLedger() *memLedger {
+	return &memLedger{
+		orders: map[storage.OrderKey]storage.Order{},
+		subs:   map[storage.OrderKey]storage.OrderKey{},
+		calls:  map[string]storage.Call{},
+	}
+}
+
+var _ storage.Ledger = (*memLedger)(nil)
+
+func clone[T any](v T) T {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	var c T
+	if err := json.Unmarshal(data, &c); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func (l *memLedger) Change(ctx context.Context, keys storage.Keys, change func(*storage.Rows) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fail != nil {
+		if err := l.fail(keys); err != nil {
+			return err
+		}
+	}
+	// change may be run more than once: it is.
+	var rows storage.Rows
+	for range 2 {
+		rows = storage.Rows{}
+		if o, ok := l.orders[keys.Order]; ok && !keys.Order.IsZero() {
+			o = clone(o)
+			rows.Order = &o
+		}
+		if c, ok := l.calls[keys.Call]; ok && keys.Call != "" {
+			c = clone(c)
+			rows.Call = &c
+		}
+		if err := change(&rows); err != nil {
+			return err
+		}
+	}
+	if rows.Order != nil {
+		for _, s := range rows.Order.Subs {
+			owner, taken := l.subs[s.Key()]
+			if taken && owner != rows.Order.Key && l.orders[owner].State != storage.OrderRejected {
+				return storage.ErrNumberTaken
+			}
+		}
+		for _, s := range rows.Order.Subs {
+			l.subs[s.Key()] = rows.Order.Key
+		}
+		l.orders[keys.Order] = clone(*rows.Order)
+	}
+	if rows.Call != nil {
+		l.calls[keys.Call] = clone(*rows.Call)
+	}
+	l.changes++
+	return nil
+}
+
+func (l *memLedger) Order(_ context.Context, key storage.OrderKey) (storage.Order, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o, ok := l.orders[key]; ok {
+		return clone(o), nil
+	}
+	if owner, ok := l.subs[key]; ok {
+		return clone(l.orders[owner]), nil
+	}
+	return storage.Order{}, storage.ErrNotFound
+}
+
+func (l *memLedger) OrderByTransaction(context.Context, string, string) (storage.Order, error) {
+	return storage.Order{}, storage.ErrNotFound
+}
+
+func (l *memLedger) Refund(context.Context, storage.RefundKey) (storage.Refund, error) {
+	return storage.Refund{}, storage.ErrNotFound
+}
+
+func (l *memLedger) Call(_ context.Context, id string) (storage.Call, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c, ok := l.calls[id]; ok {
+		return clone(c), nil
+	}
+	return storage.Call{}, storage.ErrNotFound
+}
+
+func (l *memLedger) OpenCalls(_ context.Context, before time.Time, limit int) ([]storage.Call, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var open []storage.Call
+	for _, c := range l.calls {
+		if c.Outcome == storage.CallPending && c.StartedAt.Before(before) {
+			open = append(open, c)
+		}
+	}
+	slices.SortFunc(open, func(a, b storage.Call) int { return a.StartedAt.Compare(b.StartedAt) })
+	return open[:min(limit, len(open))], nil
+}
+
+// allCalls lists the calls by id, which is by time.
+func (l *memLedger) allCalls() []storage.Call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []storage.Call
+	for _, c := range l.calls {
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b storage.Call) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
