@@ -1,12 +1,14 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
@@ -72,7 +74,7 @@ func bare(text string) string { return trailingComment.ReplaceAllString(text, ""
 // caddyfileBlock finds the Caddyfiles in a README.
 var caddyfileBlock = regexp.MustCompile("(?s)```caddyfile\n(.*?)```\n")
 
-// TestReadmeOpens adapts the Caddyfile that each README opens with, and its JSON.
+// TestReadmeOpens adapts the Caddyfile that each README opens with.
 func TestReadmeOpens(t *testing.T) {
 	for _, file := range []string{"README.md", "README.zh-CN.md"} {
 		readme, err := os.ReadFile(filepath.Join("..", file))
@@ -89,6 +91,78 @@ func TestReadmeOpens(t *testing.T) {
 		}
 		for _, w := range warnings {
 			t.Errorf("%s: %s", file, w)
+		}
+	}
+}
+
+// jsonBlock finds the JSON configuration in a README.
+var jsonBlock = regexp.MustCompile("(?s)```json\n(.*?)```\n")
+
+// TestReadmeJSON decodes each README's JSON configuration as Caddy does, which
+// refuses unknown fields, and judges it.
+func TestReadmeJSON(t *testing.T) {
+	for _, file := range []string{"README.md", "README.zh-CN.md"} {
+		readme, err := os.ReadFile(filepath.Join("..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := jsonBlock.FindStringSubmatch(string(readme))
+		if match == nil {
+			t.Fatalf("%s shows no JSON", file)
+		}
+		var config struct {
+			Apps struct {
+				Wechatpay json.RawMessage
+				HTTP      struct {
+					Servers map[string]struct {
+						Routes []struct{ Handle []map[string]json.RawMessage }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(match[1]), &config); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		var app App
+		if err := caddy.StrictUnmarshalJSON(config.Apps.Wechatpay, &app); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if err := app.Retain.validate(); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		for name, merchant := range app.Merchants {
+			if err := merchant.validate(name); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+		judged := 0
+		for _, route := range config.Apps.HTTP.Servers["pay"].Routes {
+			for _, handler := range route.Handle {
+				var validator interface{ validate() error }
+				switch string(handler["handler"]) {
+				case `"wechatpay_notify"`:
+					validator = new(NotifyConfig)
+				case `"wechatpay_api"`:
+					validator = new(APIConfig)
+				default:
+					continue
+				}
+				delete(handler, "handler")
+				raw, err := json.Marshal(handler)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := caddy.StrictUnmarshalJSON(raw, validator); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
+				if err := validator.validate(); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
+				judged++
+			}
+		}
+		if judged != 2 {
+			t.Errorf("%s: judged %d handlers, want 2", file, judged)
 		}
 	}
 }
