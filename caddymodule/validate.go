@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 )
@@ -500,9 +498,3 @@ func notOneOf(got string, allowed ...string) error {
 	}
 	return fmt.Errorf("unknown value %q; it takes %s", got, strings.Join(allowed, ", "))
 }
-
-// Defaults of the retention, as Retain documents them.
-const (
-	defaultRetainOrders = caddy.Duration(400 * day)
-	defaultRetainBodies = caddy.Duration(90 * day)
-)
