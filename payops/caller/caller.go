@@ -62,10 +62,19 @@ type Set struct {
 }
 
 // TrustUpstream returns a set without callers: whoever reaches the handler has
-// been authenticated by an outer one, and is allowed everything.
-func TrustUpstream() *Set {
-	return &Set{upstream: &Caller{Name: Upstream, all: true}}
+// been authenticated by an outer one, and is allowed what allow lists (see
+// [Config]). Its errors name what is wrong.
+func TrustUpstream(allow []string) (*Set, error) {
+	c := &Caller{Name: Upstream, groups: map[operation.Group]bool{}}
+	if err := c.allow(allow); err != nil {
+		return nil, err
+	}
+	return &Set{upstream: c}, nil
 }
+
+// Nobody returns a set that lets no request in: for an API that only asks for
+// the gateway itself.
+func Nobody() *Set { return &Set{bySerial: map[string]*Caller{}} }
 
 // New checks the callers of a block. mchid is the merchant's: a request signed
 // with a caller's key must name it. Its errors name the caller and what is
@@ -131,21 +140,29 @@ func newCaller(cfg Config) (*Caller, error) {
 	default:
 		return nil, fmt.Errorf("caller %s: has neither a token nor a key; is its placeholder empty?", cfg.Name)
 	}
-	if len(cfg.Allow) == 0 {
-		return nil, fmt.Errorf("caller %s: nothing is allowed to it; add allow %s with operation groups, or * for every path", cfg.Name, cfg.Name)
+	if err := c.allow(cfg.Allow); err != nil {
+		return nil, err
 	}
-	for _, name := range cfg.Allow {
+	return c, nil
+}
+
+// allow reads an allow list into a caller.
+func (c *Caller) allow(names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("caller %s: nothing is allowed to it; add allow %s with operation groups, or * for every path", c.Name, c.Name)
+	}
+	for _, name := range names {
 		if name == Everything {
 			c.all = true
 			continue
 		}
 		g, err := operation.ParseGroup(name)
 		if err != nil {
-			return nil, fmt.Errorf("caller %s: %w", cfg.Name, err)
+			return fmt.Errorf("caller %s: %w", c.Name, err)
 		}
 		c.groups[g] = true
 	}
-	return c, nil
+	return nil
 }
 
 // tokenText reports whether a bearer token can be sent as it is.
