@@ -144,16 +144,33 @@ func (a *App) Start() error {
 	}
 	a.observer.start()
 	g := newGateway(a, store)
+	a.adoptKeys()
 	a.mu.Lock()
 	a.running = g
 	apis := slices.Clone(a.apis)
 	a.mu.Unlock()
 	for _, h := range apis {
-		h.bind(g)
+		if err := h.bind(g); err != nil {
+			return err // Cleanup gives the store back
+		}
 	}
 	g.start()
 	close(a.ready)
 	return nil
+}
+
+// adoptKeys takes over the keys that sandbox merchants of the configuration
+// before have fetched already, so that a reload refuses no callback.
+func (a *App) adoptKeys() {
+	before, _, err := runningApp()
+	if err != nil || before == a {
+		return
+	}
+	for name, m := range a.merchants {
+		if prev, ok := before.merchants[name]; ok {
+			m.Adopt(prev)
+		}
+	}
 }
 
 // Stop ends the claiming of new deliveries. Requests that are still under way

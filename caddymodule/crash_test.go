@@ -113,7 +113,11 @@ func (r *crashRun) sendAll(stop <-chan struct{}) {
 						r.mu.Unlock()
 						break
 					}
-					time.Sleep(5 * time.Millisecond) // the gateway is down; WeChat waits longer
+					select { // the gateway is down; WeChat waits longer
+					case <-stop:
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
 				}
 			}
 		})

@@ -25,18 +25,17 @@ type gateway struct {
 	dispatcher *deliver.Dispatcher
 	log        *slog.Logger
 
-	users userCount // requests that were let in under this configuration
+	users  userCount     // requests that were let in under this configuration
+	asking chan struct{} // tokens of questions to WeChat under way
 
-	ctx      context.Context // ends when the configuration stops
-	cancel   context.CancelFunc
-	workers  sync.WaitGroup
-	stopping sync.Once
-	drained  chan struct{} // closed when the dispatcher has no delivery under way
+	ctx     context.Context // ends when the configuration stops
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
 }
 
 // newGateway wires a configuration to its store. Nothing runs yet.
 func newGateway(a *App, store *pooledStore) *gateway {
-	g := &gateway{app: a, store: store, log: a.ctx.Slogger(), drained: make(chan struct{})}
+	g := &gateway{app: a, store: store, log: a.ctx.Slogger(), asking: make(chan struct{}, askers)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// One owner per process and configuration: leases keep two of them apart.
 	owner := uuid.Must(uuid.NewV7()).String()
@@ -51,11 +50,23 @@ func newGateway(a *App, store *pooledStore) *gateway {
 		Store:    store,
 		Logger:   g.log,
 		Observer: a.observer,
-		Sync:     g.dispatcher,
+		Sync:     syncDeliverer{g.dispatcher},
 		Owner:    owner,
 		Parked:   g.parked,
 	})
 	return g
+}
+
+// syncDeliverer lets the receiver deliver within a callback's own request.
+type syncDeliverer struct{ *deliver.Dispatcher }
+
+// Lease is how long an attempt on the route may take.
+func (syncDeliverer) Lease(r *notify.Route) time.Duration { return deliver.Lease(r) }
+
+// Attempt delivers once.
+func (d syncDeliverer) Attempt(ctx context.Context, c storage.Claim, r *notify.Route) receive.SyncResult {
+	a := d.Dispatcher.Attempt(ctx, c, r)
+	return receive.SyncResult{Success: a.Success, Answer: a.Answer}
 }
 
 // start begins to deliver, to refresh keys and to sweep.
@@ -67,31 +78,28 @@ func (g *gateway) start() {
 	g.workers.Go(g.sweep)
 }
 
-// stop ends the claiming of deliveries and lets those under way finish in the
-// background. It returns at once: a reload holds Caddy's configuration lock.
+// stop ends the claiming of deliveries. It returns at once: a reload holds
+// Caddy's configuration lock, and requests of this configuration that are under
+// way may still deliver.
 func (g *gateway) stop() {
-	g.stopping.Do(func() {
-		g.cancel()
-		go func() {
-			defer close(g.drained)
-			bound := deliveryBound
-			if caddy.Exiting() {
-				bound = drainBound
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), bound)
-			defer cancel()
-			if err := g.dispatcher.Stop(ctx); err != nil {
-				g.log.Warn("deliveries under way were cut off; they will be sent again", "error", err)
-			}
-		}()
-	})
+	g.cancel()
+	g.dispatcher.Halt()
 }
 
 // finish waits for everything that uses the store and gives the store back.
 func (g *gateway) finish() {
-	<-g.drained
-	if !g.users.wait(drainBound) {
+	bound := deliveryBound
+	if caddy.Exiting() {
+		bound = drainBound
+	}
+	deadline := time.Now().Add(bound)
+	if !g.users.wait(bound) {
 		g.log.Warn("requests are still using the store")
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	if err := g.dispatcher.Stop(ctx); err != nil {
+		g.log.Warn("deliveries under way were cut off; they will be sent again", "error", err)
 	}
 	g.receiver.Close()
 	g.workers.Wait()

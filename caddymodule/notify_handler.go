@@ -200,9 +200,6 @@ func (h *NotifyHandler) merchantOf(path string) *merchant.Merchant {
 }
 
 func (h *NotifyHandler) answer(w http.ResponseWriter, a receive.Answer) {
-	if a.Status == 0 { // the sender is gone
-		panic(http.ErrAbortHandler)
-	}
 	hdr := w.Header()
 	hdr.Set("Content-Type", "application/json")
 	hdr.Set("Content-Length", strconv.Itoa(len(a.Body)))

@@ -32,12 +32,13 @@ type Dispatcher struct {
 	// base ends when Stop gives up waiting: attempts under way are cancelled.
 	base   context.Context
 	cancel context.CancelFunc
-	// stopping is closed when Stop begins.
+	// stopping is closed when Halt or Stop begins.
 	stopping chan struct{}
 
 	mu      sync.Mutex
 	started bool
-	stopped bool
+	halted  bool // no more claiming
+	stopped bool // and no more attempts for callers
 	queues  map[string]*queue
 	wg      sync.WaitGroup // loops, workers, attempts, completions
 
@@ -70,12 +71,25 @@ func New(cfg Config) *Dispatcher {
 func (d *Dispatcher) Start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.started || d.stopped {
+	if d.started || d.halted {
 		return
 	}
 	d.started = true
 	d.wg.Add(1)
 	go d.supervise()
+}
+
+// Halt ends claiming at once and gives back what was claimed and not sent.
+// Attempts under way go on, and so do those that callers make with
+// [Dispatcher.Attempt], until Stop: a configuration that was replaced still
+// answers the requests it has taken in.
+func (d *Dispatcher) Halt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.halted {
+		d.halted = true
+		close(d.stopping)
+	}
 }
 
 // Stop ends claiming at once, gives back what was claimed and not sent, and
@@ -84,11 +98,9 @@ func (d *Dispatcher) Start() {
 // go out again under the same Webhook-Id), and ctx's error is returned after the
 // last of them has ended. Later calls wait for the same end.
 func (d *Dispatcher) Stop(ctx context.Context) error {
+	d.Halt()
 	d.mu.Lock()
-	if !d.stopped {
-		d.stopped = true
-		close(d.stopping)
-	}
+	d.stopped = true
 	d.mu.Unlock()
 
 	done := make(chan struct{})
@@ -179,7 +191,7 @@ func (d *Dispatcher) kick(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q := d.queueLocked(name)
-	if d.started && !d.stopped && !q.looping {
+	if d.started && !d.halted && !q.looping {
 		q.looping = true
 		d.wg.Add(1)
 		go q.loop()

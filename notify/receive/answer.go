@@ -54,6 +54,10 @@ var (
 	answerUnavailable   = fail(http.StatusServiceUnavailable, "try again later")
 )
 
+// Unavailable is the answer while there is no store to receive into: WeChat asks
+// again.
+func Unavailable() Answer { return answerUnavailable }
+
 // delivered is the answer to a callback that a backend took: the JSON object it
 // gave for WeChat, since some events carry an answer, or success.
 func delivered(body []byte) Answer {

@@ -242,9 +242,24 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestTrustUpstream(t *testing.T) {
-	c, err := identify(TrustUpstream(), nil, "POST", "/v3/x", "body", time.Now())
-	if err != nil || c.Name != Upstream || !c.Allows(operation.Transfer) || !c.AllowsEverything() {
+	set, err := TrustUpstream([]string{"query"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := identify(set, nil, "POST", "/v3/x", "body", time.Now())
+	if err != nil || c.Name != Upstream || !c.Allows(operation.Query) || c.Allows(operation.Transfer) || c.AllowsEverything() {
 		t.Error(c, err)
+	}
+	for _, allow := range [][]string{nil, {"everything"}} {
+		if _, err := TrustUpstream(allow); err == nil {
+			t.Errorf("allow %q is accepted", allow)
+		}
+	}
+}
+
+func TestNobody(t *testing.T) {
+	if _, err := identify(Nobody(), http.Header{"Authorization": {"Bearer x"}}, "GET", "/v3/x", "", time.Now()); err == nil {
+		t.Error("somebody was let in")
 	}
 }
 

@@ -1,0 +1,168 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+func init() {
+	caddy.RegisterModule(APIHandler{})
+}
+
+// APIHandler is the payment API for backends: WeChat Pay's own `/v3/…` paths,
+// signed and verified by the gateway, and the gateway's own `/gateway/…`
+// resources.
+type APIHandler struct {
+	APIConfig
+
+	app      *App
+	log      *zap.Logger
+	merchant *merchant.Merchant
+	callers  *caller.Set
+	api      atomic.Pointer[payops.API]
+}
+
+// CaddyModule returns the Caddy module information.
+func (APIHandler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.wechatpay_api",
+		New: func() caddy.Module { return new(APIHandler) },
+	}
+}
+
+// Provision resolves the callers and makes the handler known to the app.
+func (h *APIHandler) Provision(ctx caddy.Context) error {
+	h.log = ctx.Logger()
+	if err := h.APIConfig.validate(); err != nil {
+		return err
+	}
+	app, err := appOf(ctx, "wechatpay_api")
+	if err != nil {
+		return err
+	}
+	h.app = app
+	if h.merchant, err = app.merchant(h.Merchant); err != nil {
+		return fmt.Errorf("wechatpay_api: %w", err)
+	}
+	if h.callers, err = h.resolveCallers(); err != nil {
+		return fmt.Errorf("wechatpay_api: %w", err)
+	}
+	app.addAPI(h)
+	return nil
+}
+
+func (h *APIHandler) resolveCallers() (*caller.Set, error) {
+	if h.TrustUpstreamAuth {
+		return caller.TrustUpstream(h.Allow[upstreamCaller])
+	}
+	var all []caller.Config
+	for _, c := range h.Callers {
+		one := caller.Config{Name: c.Name, Serial: c.SerialNo, Allow: h.Allow[c.Name]}
+		if c.Token != "" {
+			text, err := resolve("caller "+c.Name+": token", c.Token)
+			if err != nil {
+				return nil, err
+			}
+			if len(text) < minTokenLength {
+				return nil, fmt.Errorf("caller %s: token: has %d characters, and fewer than %d can be guessed", c.Name, len(text), minTokenLength)
+			}
+			if !isPlaceholder(c.Token) {
+				h.log.Warn("a token stands in the configuration in clear; use {env.NAME} or {file./path}", zap.String("caller", c.Name))
+			}
+			one.Token = merchant.NewSecret(text)
+		}
+		if c.PublicKey != "" {
+			text, err := resolvePEM("caller "+c.Name+": key", c.PublicKey)
+			if err != nil {
+				return nil, err
+			}
+			if one.Key, err = caller.ParseKey(text); err != nil {
+				return nil, fmt.Errorf("caller %s: key: %w", c.Name, err)
+			}
+		}
+		all = append(all, one)
+	}
+	return caller.New(h.merchant.Mchid(), all)
+}
+
+// bind gives the handler its ledger when the app starts.
+func (h *APIHandler) bind(g *gateway) error {
+	api, err := g.newAPI(h.merchant, h.callers)
+	if err != nil {
+		return fmt.Errorf("wechatpay_api: %w", err)
+	}
+	h.api.Store(api)
+	return nil
+}
+
+// ServeHTTP serves one API request.
+func (h *APIHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	_, done, err := h.app.acquire(r.Context())
+	if err != nil {
+		h.log.Warn("api request refused while starting", zap.Error(err))
+		const body = `{"code":"SYSTEM_ERROR","message":"the gateway is starting; nothing was sent, try again"}`
+		hdr := w.Header()
+		hdr.Set("Content-Type", "application/json")
+		hdr.Set("Content-Length", strconv.Itoa(len(body)))
+		hdr.Set("Retry-After", "1")
+		hdr.Set("Wechatpay-Gateway-Refused", string(payops.RuleStore))
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(body)) // the caller is gone when this fails
+		return nil
+	}
+	defer done()
+	h.api.Load().ServeHTTP(w, r)
+	return nil
+}
+
+// newAPI makes a payment API of the merchant over this configuration's ledger.
+func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set) (*payops.API, error) {
+	return payops.New(payops.Config{
+		Merchant: m,
+		Ledger:   g.store,
+		Callers:  callers,
+		Logger:   g.log,
+		Observer: callObserver{merchant: m.Name()},
+		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
+			g.recheck(key)
+		},
+	})
+}
+
+// callObserver counts calls of one merchant.
+type callObserver struct {
+	payops.NopObserver
+	merchant string
+}
+
+// Called counts a call.
+func (o callObserver) Called(group operation.Group, outcome send.Outcome, took time.Duration) {
+	collectors.calls.WithLabelValues(o.merchant, string(group), outcome.String()).Inc()
+	collectors.callDuration.WithLabelValues(o.merchant, string(group)).Observe(took.Seconds())
+}
+
+// Refused counts a refusal of the gateway's own.
+func (o callObserver) Refused(rule payops.Rule) {
+	collectors.refusals.WithLabelValues(o.merchant, string(rule)).Inc()
+}
+
+var (
+	_ caddy.Provisioner           = (*APIHandler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*APIHandler)(nil)
+	_ payops.Observer             = callObserver{}
+)
