@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -331,7 +332,7 @@ func TestStopDuringAHang(t *testing.T) {
 		f.d.Start()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		claims := f.store.claims
+		claims := f.store.claimed()
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
@@ -343,11 +344,15 @@ func TestStopDuringAHang(t *testing.T) {
 				}
 			})
 		}
+		time.Sleep(time.Second)
+		if leased := f.store.leasedNow(); leased != 4 {
+			t.Errorf("%d claims kept while 4 attempts are under way", leased)
+		}
 		wg.Wait()
 		if took := time.Since(began); took != 3*time.Second {
 			t.Errorf("took %s", took)
 		}
-		if f.store.claims != claims {
+		if f.store.claimed() != claims {
 			t.Error("claimed after Stop began")
 		}
 		for n := range 20 {
@@ -444,9 +449,10 @@ func TestStoreFailsOnComplete(t *testing.T) {
 func TestStoreFailsDuringAttemptAndStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(func(_ *Config, r *notify.Route) { r.Ack, r.Timeout = notify.AckDelivery, 3*time.Second })
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		f.store.failDone = func(int) error {
-			if down {
+			if down.Load() {
 				return storage.ErrDiskFloor
 			}
 			return nil
@@ -458,14 +464,14 @@ func TestStoreFailsDuringAttemptAndStop(t *testing.T) {
 			t.Errorf("%+v after %s", out, time.Since(began))
 		}
 		time.Sleep(time.Second)
-		down = false
+		down.Store(false)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if rec := f.store.record("msg_0001"); rec.State != storage.StateDelivered {
 			t.Errorf("state %s", rec.State)
 		}
 
-		down = true
+		down.Store(true)
 		f.store.add(payment(2))
 		f.d.Attempt(context.Background(), f.store.claimOne("msg_0002", Lease(f.route)), f.route)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -508,8 +514,8 @@ func TestClaimFails(t *testing.T) {
 		f.d.Start()
 		time.Sleep(time.Minute + storeBackoffMax)
 		f.stop(t)
-		if len(f.backend.seen()) != 1 || f.store.claims > 30 {
-			t.Errorf("%d sends after %d claims", len(f.backend.seen()), f.store.claims)
+		if len(f.backend.seen()) != 1 || f.store.claimed() > 30 {
+			t.Errorf("%d sends after %d claims", len(f.backend.seen()), f.store.claimed())
 		}
 	})
 }
@@ -594,8 +600,8 @@ func TestUnservedMerchantIsHeld(t *testing.T) {
 		if ids := f.backend.ids(); !slices.Equal(ids, []string{served.ID}) {
 			t.Fatalf("sent %v", ids)
 		}
-		if f.store.claims > 60 {
-			t.Errorf("%d claims in a minute", f.store.claims)
+		if f.store.claimed() > 60 {
+			t.Errorf("%d claims in a minute", f.store.claimed())
 		}
 		mu.Lock()
 		route = f.route

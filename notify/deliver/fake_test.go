@@ -34,7 +34,6 @@ type fakeStore struct {
 	failClaim   func(n int) error
 	failDone    func(n int) error // n counts calls of Complete, from 1
 	doneCalls   int
-	maxLeased   int
 }
 
 type fakeRow struct {
@@ -105,6 +104,13 @@ func (s *fakeStore) record(id string) storage.Record {
 	return s.rows[id].rec
 }
 
+// claimed is how often Claim was called.
+func (s *fakeStore) claimed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims
+}
+
 func (s *fakeStore) leasedNow() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,13 +168,6 @@ func (s *fakeStore) Claim(_ context.Context, merchant string, terms storage.Clai
 	for _, row := range due[:min(len(due), limit)] {
 		claims = append(claims, s.lease(row, terms))
 	}
-	leased := 0
-	for _, row := range s.queues[merchant] {
-		if row.leased {
-			leased++
-		}
-	}
-	s.maxLeased = max(s.maxLeased, leased)
 	return claims, nil
 }
 
