@@ -115,7 +115,7 @@ type Receiver struct {
 	buffers sync.Pool    // *buffers
 
 	mu      sync.Mutex
-	closed  atomic.Bool // set under mu
+	closed  atomic.Bool        // set under mu
 	flights map[string]*flight // deliveries under way, by notification id
 	tasks   sync.WaitGroup
 	ctx     context.Context
@@ -184,4 +184,9 @@ func (r *Receiver) panicked(merchantName string, value any, stack []byte) {
 var (
 	errClosed   = errors.New("receive: shutting down")
 	errInFlight = errors.New("receive: too many bytes in flight")
+)
+
+var (
+	_ Store    = (storage.Store)(nil)
+	_ Merchant = (*merchant.Merchant)(nil)
 )
