@@ -168,7 +168,7 @@ func TestCallbacksDuringReloads(t *testing.T) {
 
 	// What Caddy itself does to connections when it reloads.
 	bare, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(fmt.Appendf(nil,
-		"{\n\tadmin off\n\tauto_https off\n\tgrace_period 2s\n\tlog {\n\t\tlevel ERROR\n\t}\n}\nhttp://%s {\n\tbind 127.0.0.1\n\trespond 200\n}\n", b.listen), nil)
+		"{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n\tlog {\n\t\tlevel ERROR\n\t}\n}\nhttp://%s {\n\tbind 127.0.0.1\n\trespond 200\n}\n", b.listen), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,6 +55,7 @@ func newBench(t *testing.T) *bench {
 func (b *bench) caddyfile() string {
 	return fmt.Sprintf(`{
 	admin %s
+	persist_config off
 	auto_https off
 	grace_period 2s
 	log {
@@ -114,10 +115,12 @@ func (b *bench) stop() {
 	if err := caddy.Stop(); err != nil {
 		b.t.Errorf("stop: %v", err)
 	}
-	eventually(b.t, 10*time.Second, "the store is closed", func() bool {
-		_, open := stores.References("badger:" + canonicalDir(filepath.Join(b.dir, "db")))
+	key := "badger:" + canonicalDir(filepath.Join(b.dir, "db"))
+	eventually(b.t, 10*time.Second, "the store is let go", func() bool {
+		_, open := stores.References(key)
 		return !open
 	})
+	lockStore(key)() // held until it is closed
 }
 
 // send posts a callback and returns status and body.

@@ -148,7 +148,16 @@ func TestReloadToAnotherDirectory(t *testing.T) {
 	b.start()
 	b.send(testplatform.Payment(1, 100))
 	eventually(t, 5*time.Second, "delivered", func() bool { return b.backend.total.Load() == 1 })
-	other := strings.ReplaceAll(string(b.json()), filepath.Join(b.dir, "db"), filepath.Join(b.dir, "other"))
+	elsewhere := filepath.Join(t.TempDir(), "other")
+	other := strings.ReplaceAll(string(b.json()), filepath.Join(b.dir, "db"), elsewhere)
+	t.Cleanup(func() {
+		key := "badger:" + canonicalDir(elsewhere)
+		eventually(t, 10*time.Second, "the other store is let go", func() bool {
+			_, open := stores.References(key)
+			return !open
+		})
+		lockStore(key)()
+	})
 	if err := caddy.Load([]byte(other), true); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +203,7 @@ func TestDeliveryAcrossReload(t *testing.T) {
 // not make one.
 func TestAdminWithoutTheApp(t *testing.T) {
 	b := newBench(t)
-	text, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\tadmin "+b.admin+"\n}\n"), nil)
+	text, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\tadmin "+b.admin+"\n\tpersist_config off\n}\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +225,7 @@ func TestHandlerWithoutTheApp(t *testing.T) {
 		"wechatpay_notify {\n\t\tdeliver {\n\t\t\trespond 200\n\t\t}\n\t}",
 		"wechatpay_api shop {\n\t\tcaller erp token 0123456789abcdef\n\t\tallow erp query\n\t}",
 	} {
-		text, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\tadmin off\n}\nhttp://127.0.0.1:1 {\n\t"+directive+"\n}\n"), nil)
+		text, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\tadmin off\n\tpersist_config off\n}\nhttp://127.0.0.1:1 {\n\t"+directive+"\n}\n"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

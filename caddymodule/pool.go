@@ -42,6 +42,16 @@ type pooledStore struct {
 	users userCount
 }
 
+// storeLocks holds a lock per store key. The pool forgets a store before it is
+// closed; the lock makes whoever opens the same place wait for that.
+var storeLocks sync.Map // string → *sync.Mutex
+
+func lockStore(key string) (unlock func()) {
+	mu, _ := storeLocks.LoadOrStore(key, new(sync.Mutex))
+	mu.(*sync.Mutex).Lock()
+	return mu.(*sync.Mutex).Unlock
+}
+
 // wrapStore lets crash tests stand between the gateway and its store.
 var wrapStore = func(st storage.Store) storage.Store { return st }
 
@@ -52,6 +62,7 @@ func acquireStore(ctx context.Context, m StorageModule, log *slog.Logger) (*pool
 	if err != nil {
 		return nil, err
 	}
+	defer lockStore(key)()
 	val, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
 		st, err := m.OpenStore(ctx, log)
 		if err != nil {
@@ -67,6 +78,7 @@ func acquireStore(ctx context.Context, m StorageModule, log *slog.Logger) (*pool
 
 // releaseStore gives one reference back; the last one closes the store.
 func releaseStore(p *pooledStore) error {
+	defer lockStore(p.key)()
 	_, err := stores.Delete(p.key)
 	return err
 }
