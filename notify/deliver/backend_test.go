@@ -35,7 +35,7 @@ func write(rw *bufio.ReadWriter, text string) {
 
 // TestBackendFaults runs every fault of a backend over a real connection.
 func TestBackendFaults(t *testing.T) {
-	const short, long = 100 * time.Millisecond, 20 * time.Second
+	const short, long = 500 * time.Millisecond, 20 * time.Second
 	var redirected atomic.Bool
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { redirected.Store(true) }))
 	defer target.Close()

@@ -98,6 +98,7 @@ func (d *Dispatcher) recordLater(j *job, q *queue, done *outcome, out Attempted)
 // insist completes with growing pauses until the lease is nearly over or the
 // dispatcher gives up.
 func (d *Dispatcher) insist(j *job, done storage.Completion) recordOutcome {
+	// From here on the store may have written what it would not vouch for.
 	pause := completeBackoff
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -109,6 +110,9 @@ func (d *Dispatcher) insist(j *job, done storage.Completion) recordOutcome {
 			return recordUnknown
 		}
 		err := d.complete(j, done)
+		if final(err) && d.written(j, done) {
+			err = nil
+		}
 		if err == nil || final(err) {
 			return d.recorded(j, done, err)
 		}
@@ -119,6 +123,15 @@ func (d *Dispatcher) insist(j *job, done storage.Completion) recordOutcome {
 		pause = min(2*pause, completeBackoffMax)
 		timer.Reset(pause)
 	}
+}
+
+// written reports whether the outcome stands although the store answered an
+// earlier try with an error, as a database does whose answer to COMMIT got lost.
+func (d *Dispatcher) written(j *job, done storage.Completion) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
+	defer cancel()
+	rec, err := d.cfg.Store.Notification(ctx, j.claim.Record.ID)
+	return err == nil && rec.State == done.State && rec.Attempts == j.claim.Record.Attempts+1
 }
 
 // complete asks the store once. A delivery that was made is recorded even if

@@ -16,6 +16,7 @@ type Store interface {
 	Complete(ctx context.Context, id string, fence uint64, done storage.Completion) error
 	Release(ctx context.Context, id string, fence uint64, due time.Time) error
 	NextDue(ctx context.Context, merchant string) (due time.Time, ok bool, err error)
+	Notification(ctx context.Context, id string) (storage.Record, error)
 	Queues(ctx context.Context) ([]string, error)
 	Watch() (changed <-chan struct{}, stop func())
 }
@@ -66,8 +67,8 @@ type Config struct {
 	// [DefaultWorkers].
 	Workers int
 	// Total bounds the deliveries under way over all merchants. Zero:
-	// [DefaultTotal]. Deliveries by [Dispatcher.Attempt] are not counted: whoever
-	// calls it bounds them.
+	// [DefaultTotal]. Not counted are deliveries by [Dispatcher.Attempt], which
+	// its callers bound, and probes of open breakers, which ProbeEvery bounds.
 	Total int
 	// ProbeEvery is how long an open breaker waits between two probes. Zero:
 	// [DefaultProbeEvery].

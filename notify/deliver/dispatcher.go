@@ -176,6 +176,7 @@ func (d *Dispatcher) wakeAll() {
 
 // scan starts and wakes the queues that hold pending notifications.
 func (d *Dispatcher) scan() {
+	defer d.recoverIn("scan")
 	names, err := d.cfg.Store.Queues(d.base)
 	if err != nil {
 		d.cfg.Logger.Debug("listing delivery queues failed", "error", err)

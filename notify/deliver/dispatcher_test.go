@@ -85,24 +85,31 @@ func TestDeliversWhatWaitedAndWhatComes(t *testing.T) {
 }
 
 // TestScheduleIsFollowed: one notification fails for ever, and its attempts come
-// exactly when its schedule says, through 16 failures and its death.
+// exactly when its schedule says, through all its failures to its death.
 func TestScheduleIsFollowed(t *testing.T) {
-	for name, answer := range map[string]func(context.Context, *notify.Delivery) (notify.Response, error){
-		"500": status(500), "refused": refuse, "404": status(404), "302": status(302),
+	for name, row := range map[string]struct {
+		answer func(context.Context, *notify.Delivery) (notify.Response, error)
+		steps  int
+	}{
+		"500": {status(500), 16}, "refused": {refuse, 6}, "404": {status(404), 6}, "302": {status(302), 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture()
-				f.backend.set(answer)
+				f.route.Retry = notify.DefaultRetry[:row.steps]
+				f.backend.set(row.answer)
 				f.store.add(payment(1))
 				f.d.Start()
-				time.Sleep(48 * time.Hour)
+				for _, wait := range f.route.Retry {
+					time.Sleep(wait)
+				}
+				time.Sleep(time.Hour)
 				f.stop(t)
 				sends := f.backend.seen()
-				if len(sends) != len(notify.DefaultRetry)+1 {
+				if len(sends) != row.steps+1 {
 					t.Fatalf("%d attempts", len(sends))
 				}
-				for n, wait := range notify.DefaultRetry {
+				for n, wait := range f.route.Retry {
 					if got := sends[n+1].at.Sub(sends[n].at); got != wait {
 						t.Errorf("wait %d: %s, want %s", n+1, got, wait)
 					}
@@ -111,10 +118,10 @@ func TestScheduleIsFollowed(t *testing.T) {
 					}
 				}
 				rec := f.store.record("msg_0001")
-				if rec.State != storage.StateDead || rec.Attempts != 17 || rec.LastError == "" {
+				if rec.State != storage.StateDead || rec.Attempts != row.steps+1 || rec.LastError == "" {
 					t.Errorf("state %s, attempts %d, error %q", rec.State, rec.Attempts, rec.LastError)
 				}
-				if len(f.seen.changes) != 1 || f.seen.changes[0].State != storage.StateDead || f.seen.changes[0].Attempt != 17 {
+				if len(f.seen.changes) != 1 || f.seen.changes[0].State != storage.StateDead || f.seen.changes[0].Attempt != row.steps+1 {
 					t.Errorf("changes: %+v", f.seen.changes)
 				}
 				if len(f.seen.breakers) != 0 {
@@ -129,11 +136,12 @@ func TestMoneyGoesOnForFifteenDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()
 		f.backend.set(status(500))
+		f.route.Retry = notify.DefaultRetry[:8]
 		n := payment(1)
-		n.Money, n.ReceivedAt = true, time.Now().Add(-13*24*time.Hour)
+		n.Money, n.ReceivedAt = true, time.Now().Add(-14*24*time.Hour)
 		f.store.add(n)
 		f.d.Start()
-		time.Sleep(3 * 24 * time.Hour)
+		time.Sleep(30 * time.Hour)
 		f.stop(t)
 		sends := f.backend.seen()
 		last := sends[len(sends)-1].at.Sub(n.ReceivedAt)
@@ -244,6 +252,53 @@ func TestOutageOfSlowBackend(t *testing.T) {
 		if got := f.seen.count(notify.ResultSuccess); got != 200 {
 			t.Errorf("%d delivered", got)
 		}
+	})
+}
+
+// TestProbesWhileAllWorkersHang: probing waits for no worker.
+func TestProbesWhileAllWorkersHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(func(c *Config, r *notify.Route) { c.Workers, c.Total, r.Timeout = 2, 2, 10*time.Minute })
+		quick := true // the first five fail at once, then everything hangs
+		var mu sync.Mutex
+		f.backend.set(func(ctx context.Context, d *notify.Delivery) (notify.Response, error) {
+			mu.Lock()
+			number := len(f.backend.seen())
+			now := quick
+			mu.Unlock()
+			if number == 1 || number == 2 {
+				return hang(ctx, d)
+			}
+			if now {
+				return refuse(ctx, d)
+			}
+			return hang(ctx, d)
+		})
+		for n := range 4 {
+			f.store.add(payment(n))
+		}
+		f.d.Start()
+		time.Sleep(time.Second)
+		synctest.Wait() // both workers hang
+		for n := 10; n < 16; n++ {
+			f.store.add(payment(n))
+			f.d.Attempt(context.Background(), f.store.claimOne(payment(n).ID, Lease(f.route)), f.route)
+		}
+		if !slices.Equal(f.seen.breakers, []bool{true}) {
+			t.Fatalf("breaker: %v", f.seen.breakers)
+		}
+		mu.Lock()
+		quick = false
+		mu.Unlock()
+		before := len(f.backend.seen())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := len(f.backend.seen()) - before; got != 8 { // all but the two that hang
+			t.Errorf("%d probes in a minute", got)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = f.d.Stop(ctx)
 	})
 }
 
@@ -444,6 +499,21 @@ func TestStoreFailsOnComplete(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStoreLosesItsAnswer: the completion was written, the store said it was not.
+func TestStoreLosesItsAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.store.lostAnswers = 1
+		f.store.add(payment(1))
+		f.d.Start()
+		time.Sleep(time.Minute)
+		f.stop(t)
+		if len(f.backend.seen()) != 1 || f.seen.count(notify.ResultSuccess) != 1 || len(f.seen.changes) != 1 {
+			t.Errorf("%d sends, heard %v, %v", len(f.backend.seen()), f.seen.results, f.seen.changes)
+		}
+	})
 }
 
 func TestStoreFailsDuringAttemptAndStop(t *testing.T) {

@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,6 +35,7 @@ type fakeStore struct {
 	failClaim   func(n int) error
 	failDone    func(n int) error // n counts calls of Complete, from 1
 	doneCalls   int
+	lostAnswers int // completions that are written and answered with an error
 }
 
 type fakeRow struct {
@@ -183,13 +185,19 @@ func (s *fakeStore) held(id string, fence uint64) (*fakeRow, error) {
 	}
 }
 
-func (s *fakeStore) Complete(ctx context.Context, id string, fence uint64, done storage.Completion) error {
+func (s *fakeStore) Complete(ctx context.Context, id string, fence uint64, done storage.Completion) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doneCalls++
+	defer func() {
+		if err == nil && s.lostAnswers > 0 {
+			s.lostAnswers--
+			err = errors.New("connection lost during commit")
+		}
+	}()
 	if s.failDone != nil {
 		if err := s.failDone(s.doneCalls); err != nil {
 			return err
@@ -233,6 +241,10 @@ func (s *fakeStore) NextDue(_ context.Context, merchant string) (time.Time, bool
 	defer s.mu.Unlock()
 	_, next := s.ready(merchant, time.Now())
 	return next, !next.IsZero(), nil
+}
+
+func (s *fakeStore) Notification(_ context.Context, id string) (storage.Record, error) {
+	return s.record(id), nil
 }
 
 func (s *fakeStore) Queues(context.Context) ([]string, error) {

@@ -92,7 +92,7 @@ func TestOnTheReferenceModel(t *testing.T) {
 				time.Sleep(time.Duration(random(100)) * time.Millisecond)
 			}
 			if generation == generations-1 {
-				time.Sleep(48 * time.Hour)
+				time.Sleep(8 * time.Hour)
 			}
 			if err := d.Stop(ctx); err != nil {
 				t.Errorf("Stop: %v", err)

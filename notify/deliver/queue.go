@@ -99,15 +99,17 @@ func (q *queue) step() (wait time.Duration) {
 		return wait
 	}
 	if !q.breaker.closed() {
+		q.giveBack(q.take()...) // the workers may all hang
 		return q.probe()
 	}
 	room := q.room()
 	if room < q.batch() {
 		return never // a worker signals when there is room
 	}
-	got, served := q.claim(room, admission{})
+	jobs, got := q.claim(room)
+	q.push(jobs)
 	switch {
-	case got > 0 && served == 0:
+	case got > 0 && len(jobs) == 0:
 		return q.hold(holdFor)
 	case got == room:
 		return 0
@@ -116,20 +118,27 @@ func (q *queue) step() (wait time.Duration) {
 	}
 }
 
-// probe lets one notification through an open breaker.
+// probe lets one notification through an open breaker. It waits for no worker:
+// they may all hang.
 func (q *queue) probe() time.Duration {
 	leave, wait := q.breaker.enter()
 	if !leave.given() {
 		return wait
 	}
-	got, served := q.claim(1, leave)
-	if served == 0 {
+	jobs, got := q.claim(1)
+	if len(jobs) == 0 {
 		q.breaker.leave(leave, "", verdictNone)
 		if got > 0 {
 			return q.hold(holdFor)
 		}
 		return q.idle()
 	}
+	jobs[0].leave = leave
+	q.d.wg.Add(1) // never the first: the loop is counted
+	go func() {
+		defer q.d.wg.Done()
+		q.deliver(jobs[0])
+	}()
 	return q.d.cfg.ProbeEvery
 }
 
@@ -151,9 +160,9 @@ func (q *queue) room() int {
 	return q.capacity() - q.running - len(q.jobs)
 }
 
-// claim leases up to limit notifications and hands them to the workers. It
-// returns how many it got, and how many of them a route serves.
-func (q *queue) claim(limit int, leave admission) (got, served int) {
+// claim leases up to limit notifications. It returns those that a route serves,
+// and how many the store gave.
+func (q *queue) claim(limit int) (jobs []*job, got int) {
 	terms := storage.ClaimTerms{Owner: q.d.cfg.Owner, Lease: q.timeout + leaseMargin}
 	until := q.d.cfg.Now().Add(terms.Lease)
 	// The claim is not tied to Stop: one that is cut off may have taken leases
@@ -165,12 +174,12 @@ func (q *queue) claim(limit int, leave admission) (got, served int) {
 		}
 		q.backoff = min(max(2*q.backoff, storeBackoff), storeBackoffMax)
 		q.hold(q.backoff)
-		return 0, 0
+		return nil, 0
 	}
 	q.backoff = 0
-	jobs := make([]*job, 0, len(claims))
+	jobs = make([]*job, 0, len(claims))
 	for i := range claims {
-		j := &job{claim: claims[i], until: until, leave: leave}
+		j := &job{claim: claims[i], until: until}
 		j.route = q.d.cfg.Route(&j.claim.Record)
 		if j.route == nil {
 			q.unservedOne(&j.claim.Record)
@@ -180,10 +189,7 @@ func (q *queue) claim(limit int, leave admission) (got, served int) {
 		q.timeout = max(q.timeout, timeoutOf(j.route))
 		jobs = append(jobs, j)
 	}
-	if len(jobs) > 0 {
-		q.push(jobs)
-	}
-	return len(claims), len(jobs)
+	return jobs, len(claims)
 }
 
 // unservedOne says once that the queue holds what no handler delivers.
