@@ -33,7 +33,7 @@ const (
 	buildBound = 10 * time.Minute // of go build with an empty cache
 	readyBound = 60 * time.Second // until a process answers
 	stopBound  = 20 * time.Second // until a process has ended
-	callBound  = 15 * time.Second // of one HTTP call
+	callBound  = 30 * time.Second // of one HTTP call
 )
 
 // client makes the tests' own calls. It follows no redirect.

@@ -17,7 +17,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"regexp"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,13 +26,13 @@ import (
 
 // What the production-style merchant shop of the node test has.
 const (
-	shopMchid        = "1900000109"
-	shopSerial       = "3775B6A45ACD588826D15E583A95F5DD1234ABCD"
-	shopAPIv3Key     = "interop-apiv3-key-of-32-bytes-ok"
-	shopPublicKeyID  = "PUB_KEY_ID_0119000001092024010100000000000001"
-	shopCertSerial   = "7132D72A03E93CDDF8C03BBD1F37EEDF00C0FFEE"
-	callerSerial     = "7D3A0BB5C4B9A2F60E1122334455667788990011"
-	callerOfTheNodes = "store"
+	shopMchid       = "1900000109"
+	shopSerial      = "3775B6A45ACD588826D15E583A95F5DD1234ABCD"
+	shopAPIv3Key    = "interop-apiv3-key-of-32-bytes-ok"
+	shopPublicKeyID = "PUB_KEY_ID_0119000001092024010100000000000001"
+	shopCertSerial  = "7132D72A03E93CDDF8C03BBD1F37EEDF00C0FFEE"
+	callerSerial    = "7D3A0BB5C4B9A2F60E1122334455667788990011"
+	callerName      = "store"
 )
 
 // keyFiles are a fresh RSA key as PEM files.
@@ -102,9 +103,12 @@ func npmInstall(t *testing.T) {
 	}
 }
 
-// runNode runs one of the scripts, which end with an error if a test in them
-// failed.
-func runNode(t *testing.T, script string, env []string) {
+// nodeSummary is in what node:test prints last: "# pass 42" or "ℹ pass 42".
+var nodeSummary = regexp.MustCompile(`(?m)^\S+ (pass|fail|cancelled|skipped|todo) (\d+)$`)
+
+// runNode runs one of the scripts. It ends with an error if a test in it
+// failed; want is how many there are at least.
+func runNode(t *testing.T, script string, want int, env []string) {
 	t.Helper()
 	cmd := exec.Command(tool(t, "node", "nodejs"), script)
 	cmd.Env = env
@@ -113,11 +117,21 @@ func runNode(t *testing.T, script string, env []string) {
 		t.Errorf("node %s: %v", script, err)
 		return
 	}
-	for _, line := range strings.Split(out, "\n") {
-		// Its closing summary: "# pass 42", "ℹ pass 42".
-		if strings.Contains(line, " pass ") || strings.Contains(line, " fail ") || strings.Contains(line, " skipped ") {
-			t.Log(script, line)
+	passed := 0
+	for _, m := range nodeSummary.FindAllStringSubmatch(out, -1) {
+		n, err := strconv.Atoi(m[2])
+		switch {
+		case err != nil:
+			t.Error(err)
+		case m[1] == "pass":
+			passed = n
+		case n != 0:
+			t.Errorf("node %s: %s", script, m[0])
 		}
+	}
+	t.Logf("node %s: %d tests passed", script, passed)
+	if passed < want {
+		t.Errorf("node %s: %d tests passed, want at least %d", script, passed, want)
 	}
 }
 
@@ -152,11 +166,11 @@ func TestNode(t *testing.T) {
 		}`, shopMchid, appid, shopSerial, merchant.private, shopAPIv3Key,
 			shopPublicKeyID, public.public, certificateOf(t, dir, certified, shopCertSerial), api.URL),
 		callers: fmt.Sprintf("caller %[1]s key %[2]s %[3]s\n\t\t\tallow %[1]s pay combine query close",
-			callerOfTheNodes, callerSerial, caller.public),
+			callerName, callerSerial, caller.public),
 	})
 
 	t.Run("caller", func(t *testing.T) {
-		runNode(t, "caller.js", environment(
+		runNode(t, "caller.js", 15, environment(
 			t, "GATEWAY_URL="+g.url, "SANDBOX_URL="+g.sandbox, "MCHID="+mchid, "APPID="+appid,
 			"CALLER_SERIAL="+callerSerial, "CALLER_KEY="+caller.private,
 		))
@@ -164,7 +178,7 @@ func TestNode(t *testing.T) {
 
 	t.Run("callback", func(t *testing.T) {
 		accepted := filepath.Join(dir, "accepted.jsonl")
-		runNode(t, "callback.js", environment(
+		runNode(t, "callback.js", 60, environment(
 			t, "NOTIFY_URL="+g.url+"/wechatpay/notify/shop", "OTHER_MERCHANT=demo",
 			"MCHID="+shopMchid, "APPID="+appid, "APIV3_KEY="+shopAPIv3Key, "MERCHANT_KEY="+merchant.private,
 			"PLATFORM_PUBLIC_KEY_ID="+shopPublicKeyID, "PLATFORM_PUBLIC_KEY_PRIVATE="+public.private,
@@ -172,6 +186,28 @@ func TestNode(t *testing.T) {
 			"ACCEPTED_FILE="+accepted,
 		))
 		checkDeliveries(t, backend, accepted)
+	})
+
+	t.Run("sandbox at a production merchant", func(t *testing.T) {
+		const number = "SANDBOX_AT_SHOP"
+		before := backend.count()
+		body := fmt.Sprintf(`{"mchid":"%s","appid":"%s","out_trade_no":"%s","description":"x","notify_url":"%s","amount":{"total":1}}`,
+			mchid, appid, number, g.url+"/wechatpay/notify/shop")
+		if status, answer, err := g.call(http.MethodPost, "/v3/pay/transactions/native", []byte(body)); err != nil || status != http.StatusOK {
+			t.Fatalf("creating the order: %d %s %v", status, answer, err)
+		}
+		g.pay(t, number, nil)
+		for _, a := range g.waitCallback(t, number, 3).Attempts {
+			if a.Status != http.StatusUnauthorized {
+				t.Errorf("what the sandbox signed was answered %d %s, want 401", a.Status, a.Error)
+			}
+		}
+		if n := backend.count(); n != before {
+			t.Errorf("what the sandbox signed was delivered")
+		}
+	})
+
+	t.Run("nothing called out", func(t *testing.T) {
 		if n := calls.Load(); n != 0 {
 			t.Errorf("callbacks made the gateway call WeChat Pay's API %d times", n)
 		}
