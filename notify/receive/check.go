@@ -118,7 +118,7 @@ func (r *Receiver) lookUp(ctx context.Context, f *ledger.Facts) (err error) {
 		return nil
 	}
 	refund := e.RefundKey()
-	if f.Order == nil && f.Owner != nil && f.Owner.Key.Number == e.OutTradeNo {
+	if f.Order == nil && f.Owner != nil && numbers(f.Owner, e.OutTradeNo) {
 		// A partner's refund does not state its sub-merchant; the order does.
 		f.Order = f.Owner
 	}
@@ -172,6 +172,12 @@ func carries(order *storage.Order, transactionID string) bool {
 		}
 	}
 	return false
+}
+
+// numbers says whether the order or one of its sub-orders has the number.
+func numbers(order *storage.Order, number string) bool {
+	return order.Key.Number == number ||
+		slices.ContainsFunc(order.Subs, func(sub storage.SubOrder) bool { return sub.OutTradeNo == number })
 }
 
 // subMchidOf is the sub-merchant that the refunded order was paid to.
