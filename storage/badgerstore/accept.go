@@ -115,9 +115,6 @@ func (s *Store) Accept(ctx context.Context, req storage.AcceptRequest) (storage.
 	if err != nil {
 		return storage.Acceptance{}, err
 	}
-	if a.Outcome == storage.AcceptedDuplicate {
-		s.mem.noteSeen(req.Notification.ID)
-	}
 	return a, nil
 }
 
@@ -332,6 +329,7 @@ func (t *tx) acceptAgain(req *storage.AcceptRequest, n *note) (storage.Acceptanc
 		return a, err
 	}
 	m := &t.c.s.mem
+	m.noteSeen(n.ID)
 	now := nanos(t.now())
 	m.mu.Lock()
 	_, busy := m.busy[n.ID]
@@ -383,7 +381,7 @@ func (t *tx) claim(n *note, terms storage.ClaimTerms) *storage.Claim {
 	m.unlease(e)
 	m.grant(e, terms, nanos(t.now()))
 	t.then(effect{kind: effectClaimed, id: n.ID, fence: e.fence})
-	n.Seen = 1 + m.seen[n.ID]
+	n.Seen, n.NextDue = 1+m.seen[n.ID], fromNanos(e.due)
 	return &storage.Claim{
 		Record: n.Record, Fence: e.fence, Owner: e.owner,
 		LeaseUntil: fromNanos(e.until), Replay: n.Source == storage.SourceReplay,

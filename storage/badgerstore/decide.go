@@ -3,6 +3,7 @@ package badgerstore
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -201,7 +202,7 @@ func (t *tx) dismissPending(n *note) error {
 		}
 	}
 	t.leaveState(n)
-	n.State = storage.StateDismissed
+	n.State, n.NextDue = storage.StateDismissed, time.Time{}
 	t.enterState(n)
 	t.put(key1(kNote, n.ID), n.encode())
 	if next != nil {

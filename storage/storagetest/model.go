@@ -484,7 +484,7 @@ func (m *Model) Decide(ctx context.Context, d storage.Decision) (storage.Record,
 		m.enqueue(n)
 	case d.Act == storage.ActDismiss && (n.State == storage.StateParked || n.State == storage.StateDead ||
 		n.State == storage.StatePending && !m.leased(n)):
-		n.State, n.lease = storage.StateDismissed, nil
+		n.State, n.lease, n.NextDue = storage.StateDismissed, nil, time.Time{}
 		m.signal()
 	default:
 		return storage.Record{}, storage.ErrState

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -63,6 +64,8 @@ func (m *Model) Change(ctx context.Context, keys storage.Keys, change func(*stor
 		rows.Refund != nil && (keys.Refund.IsZero() || rows.Refund.Key != keys.Refund),
 		rows.Call != nil && (keys.Call == "" || rows.Call.ID != keys.Call):
 		return errors.New("model: a row is not under the key that was named")
+	case tooLarge(rows.Order), tooLarge(rows.Refund), tooLarge(rows.Call):
+		return storage.ErrTooLarge
 	}
 	if o := rows.Order; o != nil {
 		if err := m.bind(o); err != nil {
@@ -77,6 +80,11 @@ func (m *Model) Change(ctx context.Context, keys storage.Keys, change func(*stor
 		m.calls[keys.Call] = newAged(*c, call, cmpTime(c.StartedAt, m.now()))
 	}
 	return nil
+}
+
+func tooLarge(row any) bool {
+	b, err := json.Marshal(row)
+	return err != nil || len(b) > storage.MaxRecord
 }
 
 func newAged[T any](row T, old *aged[T], from time.Time) *aged[T] {

@@ -1,0 +1,5 @@
+package badgerstore_test
+
+func childMode() bool { return false }
+
+func child() {}
