@@ -1,8 +1,8 @@
 package event
 
 import (
+	"bytes"
 	"encoding/base64"
-	"slices"
 )
 
 // Algorithm is the only resource.algorithm there is for RSA merchants.
@@ -197,7 +197,7 @@ func isToken(value string) bool {
 // wraps [ErrMalformed].
 func (e *Envelope) Ciphertext(dst []byte) ([]byte, error) {
 	encoding := base64.StdEncoding.Strict()
-	if slices.ContainsFunc(e.Sealed, func(c byte) bool { return c == '\n' || c == '\r' }) {
+	if bytes.IndexByte(e.Sealed, '\n') >= 0 || bytes.IndexByte(e.Sealed, '\r') >= 0 {
 		return nil, errCiphertext
 	}
 	out, err := encoding.AppendDecode(dst[:0], e.Sealed)

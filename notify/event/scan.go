@@ -242,45 +242,50 @@ func (s *scanner) note(mark int, at span) {
 	s.names = append(s.names, seenName{hash: hash, at: at})
 }
 
+// plain marks the bytes that stand for themselves in a string.
+var plain = func() (table [256]bool) {
+	for c := range table {
+		table[c] = c >= 0x20 && c != '"' && c != '\\'
+	}
+	return table
+}()
+
 // str reads a string whose opening quote is next.
 func (s *scanner) str() span {
-	s.pos++
-	at := span{start: s.pos}
-	for s.pos < len(s.data) {
-		switch c := s.data[s.pos]; {
-		case c == '"':
-			at.end = s.pos
-			s.pos++
-			return at
-		case c < 0x20:
+	data, i := s.data, s.pos+1
+	at := span{start: i}
+	for {
+		for i < len(data) && plain[data[i]] {
+			i++
+		}
+		switch {
+		case i == len(data) || data[i] < 0x20:
 			s.fail(errSyntax)
 			return span{}
-		case c == '\\':
-			at.escaped = true
-			s.pos++
-			if s.pos == len(s.data) {
+		case data[i] == '"':
+			at.end, s.pos = i, i+1
+			return at
+		}
+		at.escaped = true
+		i++ // the backslash
+		if i == len(data) {
+			s.fail(errSyntax)
+			return span{}
+		}
+		switch data[i] {
+		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			i++
+		case 'u':
+			if hex4(data[i+1:]) < 0 {
 				s.fail(errSyntax)
 				return span{}
 			}
-			switch s.data[s.pos] {
-			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-				s.pos++
-			case 'u':
-				if hex4(s.data[s.pos+1:]) < 0 {
-					s.fail(errSyntax)
-					return span{}
-				}
-				s.pos += 5
-			default:
-				s.fail(errSyntax)
-				return span{}
-			}
+			i += 5
 		default:
-			s.pos++
+			s.fail(errSyntax)
+			return span{}
 		}
 	}
-	s.fail(errSyntax)
-	return span{}
 }
 
 // num reads a number whose first byte is next. exact is true for an integer in
