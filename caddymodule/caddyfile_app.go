@@ -96,7 +96,7 @@ func parseStorage(block *optionBlock, d *caddyfile.Dispenser) (json.RawMessage, 
 // UnmarshalCaddyfile sets up the embedded store. Syntax:
 //
 //	badger [<dir>]   # default: {data_dir}/wechatpay
-func (s *BadgerStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (b *BadgerStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the store's name
 	args := d.RemainingArgs()
 	switch {
@@ -105,7 +105,7 @@ func (s *BadgerStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	case len(args) == 1 && args[0] == "":
 		return d.Errf("wechatpay: option %q names an empty directory; leave it out for the default", "storage badger")
 	case len(args) == 1:
-		s.Dir = args[0]
+		b.Dir = args[0]
 	}
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("wechatpay: option %q takes no block; syntax: storage badger [<dir>]", "storage badger")
