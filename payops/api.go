@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
@@ -198,6 +199,9 @@ func (a *API) answer(w http.ResponseWriter, res send.Result, known bool) *refusa
 	}
 	if !known {
 		h.Set(headerOutcome, outcomeUnknown)
+	}
+	if len(res.Body) > 0 {
+		h.Set("Content-Length", strconv.Itoa(len(res.Body)))
 	}
 	w.WriteHeader(res.Status)
 	_, _ = w.Write(res.Body) // the caller is gone when this fails

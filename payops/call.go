@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
 
@@ -66,12 +67,12 @@ func (a *API) ledgerRefusal(err error) *refusal {
 	case errors.Is(err, storage.ErrTooLarge):
 		return badRequest(RuleBody, "the order is larger than the ledger takes")
 	}
-	a.log.Error("ledger does not take the intent", "error", err)
+	a.log.Error("the ledger fails; nothing was sent", "error", err)
 	return storeDown()
 }
 
-// send signs and sends.
-func (a *API) send(q *request, target string, body []byte, repeatable bool) send.Result {
+// send signs and sends. id is the intent row's, "" for a query.
+func (a *API) send(q *request, id, target string, body []byte, repeatable bool) send.Result {
 	q.sending = true
 	header := q.header
 	if body != nil && header.Get("Content-Type") == "" {
@@ -82,8 +83,18 @@ func (a *API) send(q *request, target string, body []byte, repeatable bool) send
 	res := a.sender.Do(q.call, send.Request{
 		Method: q.method, Target: target, Header: header, Body: body, Repeatable: repeatable,
 	})
-	a.observer.Called(q.op.Group, res.Outcome, a.now().Sub(started))
+	took := a.now().Sub(started)
+	a.observer.Called(q.op.Group, res.Outcome, took)
 	a.observe(res)
+	level := slog.LevelInfo
+	switch res.Outcome {
+	case send.Unknown, send.Unsent:
+		level = slog.LevelWarn
+	case send.Succeeded, send.Rejected:
+	}
+	a.log.Log(q.call, level, "call to WeChat Pay",
+		"call", id, "caller", q.caller.Name, "operation", q.op.String(), "outcome", res.Outcome.String(),
+		"status", res.Status, "request_id", res.Header.Get("Request-Id"), "took", took, "error", res.Err)
 	return res
 }
 

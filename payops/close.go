@@ -52,7 +52,7 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	res := a.send(q, q.path, d.body, true)
+	res := a.send(q, id, q.path, d.body, true)
 	done := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
 	written := a.finish(q, id, key, res, func(o *storage.Order) bool {
 		if res.Outcome != send.Succeeded || !done || o.State == storage.OrderPaid || o.State == storage.OrderClosed {

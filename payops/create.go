@@ -46,10 +46,14 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 		}
 		prior := *known
 		before = &prior
-		if known.State == storage.OrderRegistered {
+		switch known.State {
+		case storage.OrderRegistered:
 			order := d.order
 			order.CreatedAt, order.UpdatedAt = known.CreatedAt, a.now()
 			rows.Order = &order
+		case storage.OrderIntended, storage.OrderUnknown:
+			known.UpdatedAt = a.now() // a call is on its way again, see settled
+		case storage.OrderCreated, storage.OrderRejected, storage.OrderPaid, storage.OrderClosed:
 		}
 		return nil
 	})
@@ -57,7 +61,7 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 		return refused
 	}
 
-	res := a.send(q, q.path, d.body, true)
+	res := a.send(q, id, q.path, d.body, true)
 	// 202: taken, not yet done; WeChat Pay asks for the same request again.
 	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
 	written := a.finish(q, id, key, res, func(o *storage.Order) bool {
@@ -75,14 +79,13 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 // created moves an order on by the outcome of a create call. An order that has
 // moved on in the meantime (a callback, a query) stays where it is.
 func created(o *storage.Order, before *storage.Order, res send.Result, known bool) bool {
+	if known && res.Outcome == send.Succeeded {
+		return exists(o, gjson.GetBytes(res.Body, "code_url").String())
+	}
 	if o.State != storage.OrderIntended && o.State != storage.OrderUnknown {
 		return false
 	}
 	switch {
-	case known && res.Outcome == send.Succeeded:
-		o.State = storage.OrderCreated
-		o.CodeURL = gjson.GetBytes(res.Body, "code_url").String()
-		return true
 	case known && before == nil:
 		// Rejected, or never sent, and no earlier call could have made it: the
 		// number is free again.
@@ -96,6 +99,23 @@ func created(o *storage.Order, before *storage.Order, res send.Result, known boo
 	}
 	o.State = storage.OrderUnknown
 	return true
+}
+
+// exists notes that WeChat Pay has the order, and its newest code_url.
+func exists(o *storage.Order, codeURL string) (changed bool) {
+	switch o.State {
+	case storage.OrderIntended, storage.OrderUnknown, storage.OrderRejected:
+		o.State, o.CodeURL = storage.OrderCreated, codeURL
+		return true
+	case storage.OrderCreated:
+		changed = codeURL != "" && codeURL != o.CodeURL
+		if changed {
+			o.CodeURL = codeURL
+		}
+		return changed
+	case storage.OrderRegistered, storage.OrderPaid, storage.OrderClosed:
+	}
+	return false
 }
 
 // numbersFree refuses a number that another order of the ledger has, as its own

@@ -336,6 +336,33 @@ func TestRepeatWaitsForTheRunningCall(t *testing.T) {
 	}
 }
 
+func TestCallerThatStopsWaitingForARepeat(t *testing.T) {
+	running, hold := make(chan struct{}), make(chan struct{})
+	g := newRig(t, rigOptions{answer: func(x got) reply {
+		close(running)
+		<-hold
+		return codeURL(x)
+	}})
+	first := make(chan int)
+	go func() { first <- g.do("POST", nativePath, basicBody("N20261122", "100")).StatusCode }()
+	<-running
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := g.serve(newRequest(ctx, "POST", nativePath, basicBody("N20261122", "100")))
+	if r.Header.Get("Retry-After") != "1" {
+		t.Error(r.Header)
+	}
+	g.refused("gone while waiting", r, 429, payops.RuleBusy)
+	close(hold)
+	if status := <-first; status != 200 || len(g.ledger.allCalls()) != 1 {
+		t.Error(status, g.ledger.allCalls())
+	}
+	g.refused("gone before the intent", g.serve(newRequest(ctx, "POST", nativePath, basicBody("N20261123", "100"))), 429, payops.RuleBusy)
+	if n := len(g.ledger.allCalls()); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}
+
 func TestCallerThatDisconnectsChangesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g := newRig(t, rigOptions{answer: func(x got) reply {

@@ -58,6 +58,8 @@ func jsonBody(q *request, emptyAllowed bool) (object, []byte, *refusal) {
 	switch {
 	case errors.Is(err, errDuplicateKey):
 		return nil, nil, badRequest(RuleDuplicateKey, "an object of the body has two keys that are the same but for their case")
+	case errors.Is(err, errCase):
+		return nil, nil, badRequest(RuleBody, "a member's name is spelled in another case than WeChat Pay's")
 	case err != nil:
 		return nil, nil, badRequest(RuleBody, "the body must be one JSON object in UTF-8")
 	}

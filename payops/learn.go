@@ -83,7 +83,6 @@ func (a *API) learnCombine(body []byte) (learned, bool) {
 }
 
 // stateOf maps trade_state. A refunded order was paid; a revoked one is closed.
-// https://pay.weixin.qq.com/doc/v3/merchant/4012791838
 func stateOf(tradeState string) storage.OrderState {
 	switch tradeState {
 	case "SUCCESS", "REFUND":
@@ -162,10 +161,10 @@ func findSub(subs []storage.SubOrder, key storage.OrderKey) *storage.SubOrder {
 
 // record writes what a query found into the ledger, where the ledger knows the
 // order and it is news. It never fails the query.
-func (a *API) record(ctx context.Context, key storage.OrderKey, apply func(*storage.Order) (changed, contradicts bool)) {
+func (a *API) record(ctx context.Context, kind storage.OrderKind, key storage.OrderKey, apply func(*storage.Order) (changed, contradicts bool)) {
 	order, err := a.ledger.Order(ctx, key)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && order.Key != key {
-		return
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (order.Key != key || order.Kind != kind) {
+		return // an order of another kind is asked for elsewhere: "no such order" is no word about it
 	}
 	if err == nil {
 		probe := order
@@ -180,7 +179,7 @@ func (a *API) record(ctx context.Context, key storage.OrderKey, apply func(*stor
 			return
 		}
 		err = a.ledger.Change(ctx, storage.Keys{Order: key}, func(rows *storage.Rows) error {
-			if rows.Order == nil {
+			if rows.Order == nil || rows.Order.Kind != kind {
 				return errNothing
 			}
 			if changed, contradicts := apply(rows.Order); !changed || contradicts {

@@ -25,7 +25,22 @@ type object map[string]any
 var (
 	errNotObject    = errors.New("payops: not a JSON object")
 	errDuplicateKey = errors.New("payops: a key appears twice")
+	errCase         = errors.New("payops: a known key is spelled in another case")
 )
+
+// checkedKeys are the keys that the checks rest on, by their folded spelling. A
+// body that spells one of them in another case would be read in one way here
+// and perhaps in another at WeChat Pay.
+var checkedKeys = func() map[string]string {
+	m := map[string]string{}
+	for _, key := range []string{
+		"mchid", "appid", "out_trade_no", "notify_url", "time_expire", "amount", "total", "currency",
+		"combine_mchid", "combine_appid", "combine_out_trade_no", "sub_orders", "sub_mchid", "sub_appid", "total_amount",
+	} {
+		m[foldKey(key)] = key
+	}
+	return m
+}()
 
 // parseObject reads a body that must be exactly one JSON object in UTF-8.
 func parseObject(body []byte) (object, error) {
@@ -92,6 +107,9 @@ func readObject(d *json.Decoder, depth int) (any, error) {
 			return nil, errDuplicateKey
 		}
 		folded[fold] = true
+		if exact, checked := checkedKeys[fold]; checked && exact != key {
+			return nil, errCase
+		}
 		if o[key], err = readValue(d, depth+1); err != nil {
 			return nil, err
 		}

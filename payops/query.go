@@ -45,7 +45,7 @@ func (a *API) query(w http.ResponseWriter, q *request) *refusal {
 			return refused
 		}
 	}
-	res := a.send(q, join(q.path, query), nil, true)
+	res := a.send(q, "", join(q.path, query), nil, true)
 	a.queried(q.call, q.op.Kind, key, res)
 	return a.answer(w, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 }
@@ -82,14 +82,13 @@ func (a *API) queried(ctx context.Context, kind storage.OrderKind, key storage.O
 			a.log.Warn("a query's answer is about another order")
 			return
 		}
-		a.record(ctx, found.key, found.apply)
+		a.record(ctx, kind, found.key, found.apply)
 	case notExist(res) && !key.IsZero():
-		a.record(ctx, key, a.notExisting)
+		a.record(ctx, kind, key, a.notExisting)
 	}
 }
 
 // notExist reports whether an answer says that there is no such order.
-// https://pay.weixin.qq.com/doc/v3/merchant/4012791858
 func notExist(res send.Result) bool {
 	if !res.Verified || res.Status != http.StatusNotFound {
 		return false

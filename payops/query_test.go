@@ -204,6 +204,35 @@ func TestQueryResolvesUnknown(t *testing.T) {
 	}
 }
 
+// TestNoSuchOrderOfAnotherKind: a combine order is none of the basic orders,
+// and that says nothing about it.
+func TestNoSuchOrderOfAnotherKind(t *testing.T) {
+	g := newRig(t, rigOptions{answer: func(x got) reply {
+		if x.method == "POST" {
+			return reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}
+		}
+		return reply{status: 404, body: `{"code":"ORDER_NOT_EXIST"}`}
+	}})
+	g.do("POST", combinePath, combineBody("C20261122"))
+	g.offset = 2 * time.Minute
+	g.do("GET", basicQuery+"C20261122", "")
+	if o := g.order("C20261122"); o.State != storage.OrderUnknown {
+		t.Error(o.State)
+	}
+	// A repeat is on its way: "no such order" has to wait again.
+	g.do("POST", combinePath, combineBody("C20261122"))
+	g.offset += 30 * time.Second
+	g.do("GET", "/v3/combine-transactions/out-trade-no/C20261122", "")
+	if o := g.order("C20261122"); o.State != storage.OrderUnknown {
+		t.Error(o.State)
+	}
+	g.offset += 31 * time.Second
+	g.do("GET", "/v3/combine-transactions/out-trade-no/C20261122", "")
+	if o := g.order("C20261122"); o.State != storage.OrderRejected {
+		t.Error(o.State)
+	}
+}
+
 func TestQueryOrder(t *testing.T) {
 	answer := reply{status: 200, body: " " + transaction("N20261122", "SUCCESS", 100, paidExtra) + "\n"}
 	g := newRig(t, rigOptions{answer: func(x got) reply {

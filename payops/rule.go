@@ -13,52 +13,68 @@ type Rule string
 
 // The rules.
 const (
-	RuleUnknownCaller  Rule = "unknown_caller"   // 401
-	RuleCallerMchid    Rule = "caller_mchid"     // 401: signed for another merchant
-	RuleCallerTime     Rule = "caller_timestamp" // 401: more than 300 s off
-	RuleNotAllowed     Rule = "not_allowed"      // 403: the caller lacks the group
-	RuleNotAvailable   Rule = "not_available"    // 403: not served by this version
-	RulePath           Rule = "path"             // 400, 404
-	RuleMethod         Rule = "method"           // 405
-	RuleBody           Rule = "body"             // 400: not the JSON object that is wanted
-	RuleDuplicateKey   Rule = "duplicate_key"    // 400: a JSON object says something twice
-	RuleContentType    Rule = "content_type"     // 400
-	RuleTooLarge       Rule = "too_large"        // 413
-	RuleNumber         Rule = "number"           // 400: characters or length of a merchant number
-	RuleAmount         Rule = "amount"           // 400: integral, at least 1 fen, one currency
-	RuleSubOrders      Rule = "sub_orders"       // 400: the list of a combine order
-	RuleMchid          Rule = "mchid"            // 409: not the merchant's
-	RuleContent        Rule = "number_content"   // 409: one number, one content
-	RuleNumberTaken    Rule = "number_taken"     // 409: the number belongs to another order
-	RuleCloseList      Rule = "close_list"       // 409: not the sub-orders of the order
-	RuleCombineOnly    Rule = "combine_only"     // 409: a sub-order is closed by its combine order
-	RuleImmutable      Rule = "immutable"        // 409: the order is not changed any more
-	RuleBusy           Rule = "busy"             // 429: another call for the number is running
-	RuleNotReady       Rule = "merchant_not_ready"
-	RuleStore          Rule = "store_unavailable"
-	RuleUnreachable    Rule = "unreachable" // 502, 504: nothing was sent
-	RuleOrderNotFound  Rule = "order_not_found"
-	RuleInternal       Rule = "internal"
-	ruleNone           Rule = ""
-	headerRefused           = "Wechatpay-Gateway-Refused"
-	headerOutcome           = "Wechatpay-Gateway-Outcome"
-	headerWarning           = "Wechatpay-Gateway-Warning"
-	headerUnchecked         = "Wechatpay-Gateway-Rule-Unchecked"
-	warningForeign          = "foreign_notify_url"
-	warningLedger           = "ledger_not_updated"
-	outcomeUnknown          = "unknown"
-	unknownMessage          = "结果未知：请用原单号查询或以原参数重试，切勿更换单号。Outcome unknown: query, or retry with the same number, never a new one."
-	codeParam               = "PARAM_ERROR"
-	codeSign                = "SIGN_ERROR"
-	codeNoAuth              = "NO_AUTH"
-	codeInvalid             = "INVALID_REQUEST"
-	codeNumberUsed          = "OUT_TRADE_NO_USED"
-	codeSystem              = "SYSTEM_ERROR"
-	codeNotFound            = "RESOURCE_NOT_EXISTS"
-	codeRate                = "RATELIMIT_EXCEEDED"
-	jsonContentType         = "application/json; charset=utf-8"
-	retryAfterNotReady      = 5 * time.Second
-	retryAfterBusy          = 1 * time.Second
+	RuleUnknownCaller Rule = "unknown_caller"     // 401
+	RuleCallerMchid   Rule = "caller_mchid"       // 401: signed for another merchant
+	RuleCallerTime    Rule = "caller_timestamp"   // 401: more than 300 s off
+	RuleNotAllowed    Rule = "not_allowed"        // 403: the caller lacks the group
+	RuleNotAvailable  Rule = "not_available"      // 403: not served by this version
+	RulePath          Rule = "path"               // 400, 404
+	RuleMethod        Rule = "method"             // 405
+	RuleBody          Rule = "body"               // 400: not the JSON object that is wanted
+	RuleDuplicateKey  Rule = "duplicate_key"      // 400: a JSON object says something twice
+	RuleContentType   Rule = "content_type"       // 400
+	RuleTooLarge      Rule = "too_large"          // 413
+	RuleNumber        Rule = "number"             // 400: characters or length of a merchant number
+	RuleAmount        Rule = "amount"             // 400: integral, at least 1 fen, one currency
+	RuleSubOrders     Rule = "sub_orders"         // 400: the list of a combine order
+	RuleMchid         Rule = "mchid"              // 409: not the merchant's
+	RuleContent       Rule = "number_content"     // 409: one number, one content
+	RuleNumberTaken   Rule = "number_taken"       // 409: the number belongs to another order
+	RuleCloseList     Rule = "close_list"         // 409: not the sub-orders of the order
+	RuleCombineOnly   Rule = "combine_only"       // 409: a sub-order is closed by its combine order
+	RuleImmutable     Rule = "immutable"          // 409: the order is not changed any more
+	RuleBusy          Rule = "busy"               // 429: another call for the number is running
+	RuleNotReady      Rule = "merchant_not_ready" // 503
+	RuleStore         Rule = "store_unavailable"  // 503
+	RuleUnreachable   Rule = "unreachable"        // 502, 504: nothing was sent
+	RuleOrderNotFound Rule = "order_not_found"    // 404
+	RuleInternal      Rule = "internal"           // 500
+)
+
+// ruleNone stands for an answer that is no refusal: an unknown outcome.
+const ruleNone Rule = ""
+
+// What the gateway says of its own beside WeChat Pay's answer.
+const (
+	headerRefused   = "Wechatpay-Gateway-Refused"
+	headerOutcome   = "Wechatpay-Gateway-Outcome"
+	headerWarning   = "Wechatpay-Gateway-Warning"
+	headerUnchecked = "Wechatpay-Gateway-Rule-Unchecked"
+
+	warningForeign = "foreign_notify_url" // callbacks of the order go elsewhere
+	warningLedger  = "ledger_not_updated" // the outcome row could not be written
+	outcomeUnknown = "unknown"
+
+	unknownMessage = "结果未知：请用原单号查询或以原参数重试，切勿更换单号。Outcome unknown: query, or retry with the same number, never a new one."
+)
+
+// WeChat Pay's error codes, as far as the gateway says them itself.
+
+const (
+	codeParam      = "PARAM_ERROR"
+	codeSign       = "SIGN_ERROR"
+	codeNoAuth     = "NO_AUTH"
+	codeInvalid    = "INVALID_REQUEST"
+	codeNumberUsed = "OUT_TRADE_NO_USED"
+	codeSystem     = "SYSTEM_ERROR"
+	codeNotFound   = "RESOURCE_NOT_EXISTS"
+	codeRate       = "RATELIMIT_EXCEEDED"
+)
+
+const (
+	jsonContentType    = "application/json; charset=utf-8"
+	retryAfterNotReady = 5 * time.Second
+	retryAfterBusy     = 1 * time.Second
 )
 
 // refusal is an answer of the gateway's own, and an error on its way there. Its

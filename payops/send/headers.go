@@ -12,7 +12,7 @@ import (
 )
 
 // userAgent is sent when the caller names none: WeChat Pay refuses requests
-// without one. https://pay.weixin.qq.com/doc/v3/merchant/4012365334
+// without one.
 const userAgent = "caddy-wechatpay"
 
 // forwarded lists the headers of a caller that go on to WeChat Pay.
