@@ -24,6 +24,7 @@ var errNothing = errors.New("payops: nothing to write")
 type learned struct {
 	key           storage.OrderKey
 	state         storage.OrderState // Paid, Closed, Created (waits to be paid), or "" for nothing
+	appid         string
 	transactionID string
 	paidAt        time.Time
 	amount        storage.Money // zero when the answer carries none
@@ -45,6 +46,7 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 	}
 	l := learned{
 		key:           storage.OrderKey{Mchid: mchid, SubMchid: sub, Number: answer.Get("out_trade_no").String()},
+		appid:         answer.Get("appid").String(),
 		transactionID: answer.Get("transaction_id").String(),
 		state:         stateOf(answer.Get("trade_state").String()),
 		amount:        moneyOf(answer.Get("amount"), "total"),
@@ -57,7 +59,7 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 // sub-orders are, and nothing when they differ.
 func (a *API) learnCombine(body []byte) (learned, bool) {
 	answer := gjson.ParseBytes(body)
-	l := learned{key: storage.OrderKey{
+	l := learned{appid: answer.Get("combine_appid").String(), key: storage.OrderKey{
 		Mchid: answer.Get("combine_mchid").String(), Number: answer.Get("combine_out_trade_no").String(),
 	}}
 	agree := true
@@ -108,20 +110,31 @@ func moneyOf(amount gjson.Result, totalName string) storage.Money {
 	return m
 }
 
-// apply moves an order on by what was learned. contradicts is true when the
-// answer is about other money than the ledger's order: then nothing is changed.
-func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
-	if l.amount.Total != 0 && o.Amount.Total != 0 && l.amount != o.Amount {
-		return false, true
+// contradicts reports whether the answer is about other money than the
+// ledger's order. What either leaves out is no contradiction.
+func (l learned) contradicts(o *storage.Order) bool {
+	if l.amount.Total != 0 && o.Amount.Total != 0 && l.amount != o.Amount ||
+		!either(l.transactionID, o.TransactionID) || !either(l.appid, o.Appid) {
+		return true
 	}
 	for _, s := range l.subs {
 		known := findSub(o.Subs, s.Key())
-		if len(o.Subs) > 0 && known == nil ||
-			known != nil && s.Amount.Total != 0 && known.Amount.Total != 0 && s.Amount != known.Amount {
-			return false, true
+		switch {
+		case known == nil && len(o.Subs) > 0:
+			return true
+		case known == nil:
+		case s.Amount.Total != 0 && known.Amount.Total != 0 && s.Amount != known.Amount,
+			!either(s.TransactionID, known.TransactionID):
+			return true
 		}
 	}
-	if l.transactionID != "" && o.TransactionID != "" && l.transactionID != o.TransactionID {
+	return false
+}
+
+// apply moves an order on by what was learned, unless the answer contradicts
+// it: then nothing is changed.
+func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
+	if l.contradicts(o) {
 		return false, true
 	}
 	switch l.state {

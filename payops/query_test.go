@@ -92,6 +92,8 @@ func TestQueryUpdatesTheLedger(t *testing.T) {
 		{"waits", transaction("%s", "NOTPAY", 100, ""), "", storage.OrderCreated, false},
 		{"failed", transaction("%s", "PAYERROR", 100, ""), "", storage.OrderCreated, false},
 		{"paid, one fen off", transaction("%s", "SUCCESS", 101, paidExtra), "", storage.OrderCreated, true},
+		{"paid, another appid", strings.Replace(transaction("%s", "SUCCESS", 100, paidExtra), appid, "wx8888888888888889", 1), "", storage.OrderCreated, true},
+		{"paid, in dollars", strings.Replace(transaction("%s", "SUCCESS", 100, paidExtra), "CNY", "USD", 1), "", storage.OrderCreated, true},
 		{"paid, unsigned", transaction("%s", "SUCCESS", 100, paidExtra), "none", storage.OrderCreated, false},
 		{"another order", transaction("N99999999", "SUCCESS", 100, paidExtra), "", storage.OrderCreated, false},
 		{"another merchant", strings.Replace(transaction("%s", "SUCCESS", 100, paidExtra), mchid, "1900000002", 1), "", storage.OrderCreated, false},

@@ -202,7 +202,7 @@ func (s *Sender) judge(ctx context.Context, response *http.Response) Result {
 		Body:    body,
 	}
 	if err := s.merchant.Validator().Validate(ctx, response); err != nil {
-		result.Err = ErrUnverified
+		result.Err = unverified(err)
 		if strings.HasPrefix(response.Header.Get(consts.WechatPaySignature), probePrefix) {
 			result.Err = ErrProbe
 		}
@@ -216,6 +216,20 @@ func (s *Sender) judge(ctx context.Context, response *http.Response) Result {
 		result.Outcome = Rejected
 	}
 	return result
+}
+
+// unverified says why an answer does not verify, as far as a sentinel says it:
+// the validator's own text holds what the answer's headers say.
+func unverified(err error) error {
+	for _, cause := range []error{
+		merchant.ErrUnknownSerial, merchant.ErrKeyExpired, merchant.ErrKeyNotYetValid,
+		merchant.ErrSignature, merchant.ErrAnswerHeaders,
+	} {
+		if errors.Is(err, cause) {
+			return fmt.Errorf("%w: %w", ErrUnverified, cause)
+		}
+	}
+	return ErrUnverified
 }
 
 // isDial reports whether the error says by itself that no connection was made:
