@@ -208,14 +208,16 @@ func (r *Receiver) refund(ctx context.Context, key storage.RefundKey) (*storage.
 	return row(r.store.Refund(ctx, key))
 }
 
-// row makes a row that is not there nil. Any other error is one: a row that
-// cannot be read is not absent.
+// row makes a row that is not there nil, without allocating one. Any other
+// error stays one: a row that cannot be read is not absent.
 func row[T any](value T, err error) (*T, error) {
-	switch {
-	case err == nil:
-		return &value, nil
-	case errors.Is(err, storage.ErrNotFound):
-		return nil, nil
+	if err != nil {
+		if errors.Is(err, storage.ErrNotFound) {
+			err = nil
+		}
+		return nil, err
 	}
-	return nil, err
+	found := new(T)
+	*found = value
+	return found, nil
 }
