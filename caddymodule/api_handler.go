@@ -21,7 +21,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(APIHandler{})
+	caddy.RegisterModule(new(APIHandler))
 }
 
 // APIHandler is the payment API for backends: WeChat Pay's own `/v3/…` paths,
@@ -38,7 +38,7 @@ type APIHandler struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (APIHandler) CaddyModule() caddy.ModuleInfo {
+func (*APIHandler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.handlers.wechatpay_api",
 		New: func() caddy.Module { return new(APIHandler) },

@@ -21,7 +21,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(App{})
+	caddy.RegisterModule(new(App))
 }
 
 // App is the WeChat Pay gateway: the merchants it holds keys of, and the store
@@ -53,7 +53,7 @@ type App struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (App) CaddyModule() caddy.ModuleInfo {
+func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "wechatpay",
 		New: func() caddy.Module { return new(App) },
@@ -120,7 +120,7 @@ func (a *App) provisionMerchants(ctx caddy.Context) error {
 			return fmt.Errorf("merchant %s: %w", name, err)
 		}
 		m, err := merchant.New(cfg, merchant.Deps{
-			Logger:  ctx.Slogger().With("merchant", name),
+			Logger:  ctx.Slogger(),
 			Metrics: merchantMetrics{},
 		})
 		if err != nil {
@@ -277,8 +277,11 @@ func (a *App) stats(ctx context.Context) (storage.Stats, error) {
 // appOf returns the configured app for a handler that is being provisioned.
 func appOf(ctx caddy.Context, directive string) (*App, error) {
 	mod, err := ctx.AppIfConfigured("wechatpay")
-	if err != nil {
+	if errors.Is(err, caddy.ErrNotConfigured) {
 		return nil, fmt.Errorf("%s: add a wechatpay global option with a merchant block: %w", directive, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return mod.(*App), nil
 }

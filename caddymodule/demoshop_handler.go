@@ -12,7 +12,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(DemoShop{})
+	caddy.RegisterModule(new(DemoShop))
 }
 
 // DemoShop is a small shop to try the gateway with: one page that sells a
@@ -25,7 +25,7 @@ type DemoShop struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (DemoShop) CaddyModule() caddy.ModuleInfo {
+func (*DemoShop) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.handlers.wechatpay_demo_shop",
 		New: func() caddy.Module { return new(DemoShop) },

@@ -21,7 +21,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(NotifyHandler{})
+	caddy.RegisterModule(new(NotifyHandler))
 }
 
 // NotifyHandler receives WeChat Pay's callbacks (回调通知): it verifies,
@@ -52,7 +52,7 @@ type NotifyHandler struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (NotifyHandler) CaddyModule() caddy.ModuleInfo {
+func (*NotifyHandler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.handlers.wechatpay_notify",
 		New: func() caddy.Module { return new(NotifyHandler) },

@@ -12,7 +12,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(SandboxHandler{})
+	caddy.RegisterModule(new(SandboxHandler))
 }
 
 // SandboxHandler is a WeChat Pay platform to try things with: orders, a page to
@@ -26,7 +26,7 @@ type SandboxHandler struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (SandboxHandler) CaddyModule() caddy.ModuleInfo {
+func (*SandboxHandler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.handlers.wechatpay_sandbox",
 		New: func() caddy.Module { return new(SandboxHandler) },

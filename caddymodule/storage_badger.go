@@ -14,7 +14,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(BadgerStorage{})
+	caddy.RegisterModule(new(BadgerStorage))
 }
 
 // BadgerStorage keeps everything in an embedded Badger database. One directory
@@ -29,7 +29,7 @@ type BadgerStorage struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (BadgerStorage) CaddyModule() caddy.ModuleInfo {
+func (*BadgerStorage) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "wechatpay.storage.badger",
 		New: func() caddy.Module { return new(BadgerStorage) },
