@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage/storagetest"
 )
 
 // instantStore takes everything and keeps nothing: what is left is the cost of
@@ -51,7 +52,8 @@ func BenchmarkReceive(b *testing.B) {
 	b.Run("duplicate", func(b *testing.B) { benchmarkReceive(b, newFakeStore()) })
 }
 
-// BenchmarkReceiveFresh is the path of 1,000 callbacks of different orders.
+// BenchmarkReceiveFresh is the path of callbacks of different orders, on the
+// reference model.
 func BenchmarkReceiveFresh(b *testing.B) {
 	m, route := theMerchant(), commitRoute()
 	var requests []Incoming
@@ -65,7 +67,7 @@ func BenchmarkReceiveFresh(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if i%1000 == 0 {
-			r = New(Config{Store: newFakeStore(), Now: now})
+			r = New(Config{Store: storagetest.NewModel(now), Now: now})
 		}
 		in := requests[i%1000]
 		in.Body = bytes.NewReader(bodies[i%1000])

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -150,7 +151,7 @@ func (r *Receiver) ownerOf(ctx context.Context, e *event.Event, order *storage.O
 		if sub.TransactionID == "" || carries(order, sub.TransactionID) {
 			continue
 		}
-		owner, err := r.orderByTransaction(ctx, sub.Mchid, sub.TransactionID)
+		owner, err := r.orderByTransaction(ctx, cmp.Or(sub.Mchid, e.Mchid), sub.TransactionID)
 		if err != nil || owner != nil {
 			return owner, err
 		}
