@@ -111,6 +111,9 @@ type Receiver struct {
 	// verify is key.Verify; tests of the parsers behind it replace it.
 	verify func(key merchant.Key, message, signature []byte) error
 
+	// within bounds the work for one answer: answerWithin but in tests.
+	within time.Duration
+
 	held    atomic.Int64 // bytes of bodies
 	buffers sync.Pool    // *buffers
 
@@ -128,6 +131,7 @@ func New(c Config) *Receiver {
 		store: c.Store, now: c.Now, log: c.Logger, observer: c.Observer,
 		sync: c.Sync, owner: c.Owner, parked: c.Parked, budget: c.InFlight,
 		verify:  func(key merchant.Key, message, signature []byte) error { return key.Verify(message, signature) },
+		within:  answerWithin,
 		flights: make(map[string]*flight),
 	}
 	if r.now == nil {

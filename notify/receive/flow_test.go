@@ -560,3 +560,27 @@ func TestParallelDuplicates(t *testing.T) {
 		t.Errorf("%d committed, %d duplicates", c, d)
 	}
 }
+
+// hung is a store whose disk does not answer.
+type hung struct{ *fakeStore }
+
+func (hung) Accept(ctx context.Context, _ storage.AcceptRequest) (storage.Acceptance, error) {
+	<-ctx.Done()
+	return storage.Acceptance{}, ctx.Err()
+}
+
+func TestHungStoreIsAnsweredInTime(t *testing.T) {
+	if answerWithin > 4500*time.Millisecond {
+		t.Errorf("answers may take %s", answerWithin)
+	}
+	for _, ack := range []notify.AckMode{notify.AckCommit, notify.AckDelivery} {
+		b := newBench(t, func(c *Config) { c.Store = hung{newFakeStore()} })
+		b.within = 20 * time.Millisecond
+		route := commitRoute()
+		route.Ack = ack
+		a := b.take(t, route, "TRANSACTION.SUCCESS", basic("1023", 100))
+		if a.Status != 503 && (ack == notify.AckCommit || a.Status != 500) {
+			t.Errorf("%s: %d %s", ack, a.Status, b.seen.last())
+		}
+	}
+}

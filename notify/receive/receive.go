@@ -151,7 +151,7 @@ func (r *Receiver) open(ctx context.Context, v *visit, b *buffers, body []byte) 
 		n.Raw, n.RawHeaders = append([]byte(nil), body...), rawHeaders(v.in.Header)
 	}
 
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.within)
 	defer cancel()
 	return r.take(work, v, &n, &e)
 }

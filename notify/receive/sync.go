@@ -3,16 +3,11 @@ package receive
 import (
 	"context"
 	"runtime/debug"
-	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/event"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
-
-// deliverWithin bounds a delivery within its callback's request: less than
-// answerWithin, so that its outcome still reaches WeChat.
-const deliverWithin = answerWithin - 200*time.Millisecond
 
 // flight is one delivery under way within its callback's request. Copies of the
 // callback that come meanwhile wait for its outcome.
@@ -65,7 +60,8 @@ func (r *Receiver) fly(ctx context.Context, f *flight, route *notify.Route, m Me
 		r.mu.Unlock()
 		close(f.done)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, deliverWithin)
+	// A little less than the answer may take, so that the outcome still makes it.
+	ctx, cancel := context.WithTimeout(ctx, r.within-r.within/20)
 	defer cancel()
 
 	request := storage.AcceptRequest{Notification: n}
