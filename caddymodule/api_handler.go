@@ -68,7 +68,11 @@ func (h *APIHandler) Provision(ctx caddy.Context) error {
 
 func (h *APIHandler) resolveCallers() (*caller.Set, error) {
 	if h.TrustUpstreamAuth {
-		return caller.TrustUpstream(h.Allow[upstreamCaller])
+		allow := h.Allow[upstreamCaller]
+		if len(allow) == 0 {
+			allow = upstreamGroups
+		}
+		return caller.TrustUpstream(allow)
 	}
 	var all []caller.Config
 	for _, c := range h.Callers {
@@ -137,7 +141,7 @@ func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set) (*payops.API
 		Ledger:   g.store,
 		Callers:  callers,
 		Logger:   g.log,
-		Observer: callObserver{merchant: m.Name()},
+		Observer: callObserver{observer: g.app.observer, merchant: m.Name()},
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
 			g.recheck(key)
 		},
@@ -146,7 +150,7 @@ func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set) (*payops.API
 
 // callObserver counts calls of one merchant.
 type callObserver struct {
-	payops.NopObserver
+	*observer
 	merchant string
 }
 
@@ -154,6 +158,28 @@ type callObserver struct {
 func (o callObserver) Called(group operation.Group, outcome send.Outcome, took time.Duration) {
 	collectors.calls.WithLabelValues(o.merchant, string(group), outcome.String()).Inc()
 	collectors.callDuration.WithLabelValues(o.merchant, string(group)).Observe(took.Seconds())
+}
+
+// Unverified counts an answer whose signature does not verify.
+func (o callObserver) Unverified(probe bool) {
+	kind := "signature"
+	if probe {
+		kind = "probe"
+	}
+	collectors.unverified.WithLabelValues(o.merchant, kind).Inc()
+}
+
+// FailedOver counts a call that needed a backup host.
+func (o callObserver) FailedOver() { collectors.failovers.WithLabelValues(o.merchant).Inc() }
+
+// Contradicted raises wechatpay.ledger_contradicted: WeChat's verified word
+// about an order's money is not the ledger's.
+func (o callObserver) Contradicted() {
+	collectors.contradictions.WithLabelValues(o.merchant).Inc()
+	o.log.Error("WeChat's answer contradicts the ledger about an order's money", zap.String("merchant", o.merchant))
+	o.emit("wechatpay.ledger_contradicted", func() map[string]any {
+		return map[string]any{"merchant": o.merchant}
+	})
 }
 
 // Refused counts a refusal of the gateway's own.

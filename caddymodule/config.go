@@ -109,11 +109,12 @@ type APIConfig struct {
 	// Who may call. At least one, unless `trust_upstream_auth`.
 	Callers []Caller `json:"callers,omitempty"`
 	// An outer handler has authenticated every request: all of them are one
-	// caller that may do what its `allow` under the name `upstream` says.
+	// caller, `upstream`. Without an `allow` of its own it may use every group
+	// but refund, transfer, profitsharing and crypto, which are never implied.
 	TrustUpstreamAuth bool `json:"trust_upstream_auth,omitempty"`
 	// What each caller may do, by operation group (`pay combine partner query
 	// close refund bill parking profitsharing transfer media crypto openid
-	// other`), or `*` for every path. Required for every caller.
+	// other`), or `*` for every path. Required for every caller but `upstream`.
 	Allow map[string][]string `json:"allow,omitempty"`
 }
 

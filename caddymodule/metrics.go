@@ -32,6 +32,9 @@ var collectors = struct {
 	callDuration         *prometheus.HistogramVec
 	refusals             *prometheus.CounterVec
 	certificates         *prometheus.CounterVec
+	unverified           *prometheus.CounterVec
+	failovers            *prometheus.CounterVec
+	contradictions       *prometheus.CounterVec
 }{
 	notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
@@ -96,6 +99,21 @@ var collectors = struct {
 		Name: "key_refreshes_total",
 		Help: "Refreshes of platform certificates or sandbox keys, by result.",
 	}, []string{"merchant", "result"}),
+	unverified: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
+		Name: "answers_unverified_total",
+		Help: "Answers of WeChat Pay whose signature does not verify, probes apart.",
+	}, []string{"merchant", "kind"}),
+	failovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
+		Name: "failovers_total",
+		Help: "Calls that needed a backup host.",
+	}, []string{"merchant"}),
+	contradictions: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
+		Name: "ledger_contradictions_total",
+		Help: "Verified answers that contradict the ledger about an order's money.",
+	}, []string{"merchant"}),
 }
 
 // registerMetrics puts the process's collectors into a configuration's registry.
@@ -105,6 +123,7 @@ func registerMetrics(reg *prometheus.Registry, own ...prometheus.Collector) erro
 		c.notifications, c.notificationDuration, c.deliveries, c.deliveryDuration,
 		c.breakerOpen, c.idConflicts, c.appidUnlisted, c.eventsDropped,
 		c.calls, c.callDuration, c.refusals, c.certificates,
+		c.unverified, c.failovers, c.contradictions,
 	}, own...)
 	for _, one := range all {
 		var already prometheus.AlreadyRegisteredError

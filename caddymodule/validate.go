@@ -65,6 +65,17 @@ const minTokenLength = 16
 // upstreamCaller is the caller of every request under trust_upstream_auth.
 const upstreamCaller = "upstream"
 
+// upstreamGroups is what the upstream caller may do when no allow says so. What
+// moves money out, or works with keys, is never implied.
+var upstreamGroups = slices.DeleteFunc(slices.Clone(operationGroups), func(group string) bool {
+	switch operation.Group(group) {
+	case operation.Refund, operation.Transfer, operation.ProfitSharing, operation.Crypto:
+		return true
+	default:
+		return false
+	}
+})
+
 // allGroups allows every path, known or not.
 const allGroups = "*"
 
@@ -334,7 +345,7 @@ func (c *APIConfig) validate() error {
 		return missing(block, "caller", "without one anybody could pay and refund; add caller <name> token {env.NAME}, or trust_upstream_auth when an outer handler authenticates every request")
 	}
 	for _, caller := range callers {
-		if len(c.Allow[caller]) == 0 {
+		if len(c.Allow[caller]) == 0 && !c.TrustUpstreamAuth {
 			return &optionError{"caller " + caller, missing(block, "allow "+caller, fmt.Sprintf("say what %s may do: allow %s <group...>; the groups are %s, or * for every path", caller, caller, strings.Join(operationGroups, " ")))}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -17,6 +18,7 @@ type options struct {
 	rounds      int
 	stored      int
 	settle      time.Duration
+	profile     string
 }
 
 func (options) settleDefault() time.Duration { return time.Minute }
@@ -74,7 +76,7 @@ func (b *bench) round(ctx context.Context, i int) (r round, err error) {
 
 // proxy: bare reverse_proxy, to the same backend, of the same bodies.
 func (b *bench) proxy(ctx context.Context) (float64, error) {
-	return b.measure(ctx, `reverse_proxy `+b.backend.addr, b.backend.addr, false)
+	return b.measure(ctx, "proxy", `reverse_proxy `+b.backend.addr, b.backend.addr, false)
 }
 
 // burst: ack commit while the backend refuses connections, so that what is
@@ -84,17 +86,17 @@ func (b *bench) burst(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return b.measure(ctx, b.notify("commit", closed), "", false)
+	return b.measure(ctx, "burst", b.notify("commit", closed), "", false)
 }
 
 // sustained: ack commit until every callback is delivered and marked.
 func (b *bench) sustained(ctx context.Context) (float64, error) {
-	return b.measure(ctx, b.notify("commit", b.backend.addr), b.backend.addr, true)
+	return b.measure(ctx, "sustained", b.notify("commit", b.backend.addr), b.backend.addr, true)
 }
 
 // delivery: the backend's success before WeChat's.
 func (b *bench) delivery(ctx context.Context) (float64, error) {
-	return b.measure(ctx, b.notify("delivery", b.backend.addr), b.backend.addr, false)
+	return b.measure(ctx, "delivery", b.notify("delivery", b.backend.addr), b.backend.addr, false)
 }
 
 func (b *bench) notify(ack, backend string) string {
@@ -103,7 +105,7 @@ func (b *bench) notify(ack, backend string) string {
 
 // measure starts a Caddy with the handler, warms it up, and returns callbacks
 // per second.
-func (b *bench) measure(ctx context.Context, handler, backend string, drain bool) (float64, error) {
+func (b *bench) measure(ctx context.Context, side, handler, backend string, drain bool) (float64, error) {
 	srv, err := b.start(ctx, handler)
 	if err != nil {
 		return 0, err
@@ -120,6 +122,7 @@ func (b *bench) measure(ctx context.Context, handler, backend string, drain bool
 	}
 	reqs := b.platform.callbacks(b.events)
 	before := b.backend.count.Load()
+	defer b.profileOnce(side, srv)()
 	begin := time.Now()
 	if _, err := send(ctx, srv.addr, b.connections, reqs); err != nil {
 		return 0, err
@@ -136,6 +139,22 @@ func (b *bench) measure(ctx context.Context, handler, backend string, drain bool
 		}
 	}
 	return float64(b.events) / took.Seconds(), nil
+}
+
+// profileOnce begins a CPU profile of the side if one is wanted and there is
+// none yet; the function it returns ends it.
+func (b *bench) profileOnce(side string, srv *server) (end func()) {
+	path := filepath.Join(b.profile, side+".pprof")
+	if _, err := os.Stat(path); b.profile == "" || err == nil {
+		return func() {}
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.cpuProfile(path) }()
+	return func() {
+		if err := <-done; err != nil {
+			log.Printf("profile of %s: %v", side, err)
+		}
+	}
 }
 
 // memory stores notifications whose deliveries are held, waits, and reads what

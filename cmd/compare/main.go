@@ -36,6 +36,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the median of their ratios is reported")
 	flag.IntVar(&o.stored, "stored", 100_000, "notifications stored for the memory figure; 0 leaves it out")
 	flag.DurationVar(&o.settle, "settle", o.settleDefault(), "wait between the last write and the memory figure")
+	flag.StringVar(&o.profile, "profile", "", "directory that gets a CPU profile of Caddy for each side of the first round (go tool pprof reads it)")
 	write := flag.String("write", "", "Markdown file that gets the report between its compare markers")
 	flag.Parse()
 	if flag.NArg() > 0 || o.connections < 1 || o.events < o.connections || o.rounds < 1 {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -118,6 +119,22 @@ func (s *server) drained(ctx context.Context) error {
 		n, err := s.inbox()
 		return err == nil && n == 0
 	})
+}
+
+// cpuProfile saves two seconds of the process's CPU profile.
+func (s *server) cpuProfile(path string) error {
+	resp, err := s.admin.Get("http://admin/debug/pprof/profile?seconds=2")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(f, resp.Body)
+	return err
 }
 
 // memory reads RssAnon and RssFile of the process, in KiB.
