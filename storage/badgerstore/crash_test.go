@@ -1,5 +1,438 @@
 package badgerstore_test
 
-func childMode() bool { return false }
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
 
-func child() {}
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage/badgerstore"
+)
+
+// The test binary runs itself as a child that writes until it is killed. What
+// the store acknowledged, the child has written to its standard output before.
+const (
+	childDir  = "BADGERSTORE_CHILD_DIR"
+	childHook = "BADGERSTORE_CHILD_HOOK" // "<step>:<n>": die there at the n-th time
+	childFrom = "BADGERSTORE_CHILD_FROM"
+	// childCheck makes the child check a store instead, see check.
+	childCheck = "BADGERSTORE_CHILD_CHECK"
+)
+
+func childMode() bool { return os.Getenv(childDir) != "" }
+
+func child() {
+	if acked := os.Getenv(childCheck); acked != "" {
+		check(acked)
+		return
+	}
+	step, count, _ := strings.Cut(os.Getenv(childHook), ":")
+	left, _ := strconv.ParseInt(count, 10, 64)
+	var at atomic.Int64
+	s, err := badgerstore.Open(context.Background(), badgerstore.Options{
+		Dir: os.Getenv(childDir), FreeFloor: -1,
+		Hook: func(name string) {
+			if name == step && at.Add(1) == left {
+				die()
+			}
+		},
+	})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	from, _ := strconv.Atoi(os.Getenv(childFrom))
+	var mu sync.Mutex
+	say := func(what string, i int) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = fmt.Fprintln(os.Stdout, what, i)
+	}
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := from + w; ; i += 16 {
+				a, err := s.Accept(context.Background(), storage.AcceptRequest{
+					Notification: crashEvent(i),
+					Claim:        storage.ClaimTerms{Owner: "child", Lease: time.Hour},
+				})
+				if err != nil {
+					fmt.Println("error", err)
+					os.Exit(1)
+				}
+				say("accepted", i)
+				if a.Claim == nil || i%3 == 0 {
+					continue
+				}
+				done := storage.Completion{State: storage.StateDelivered, Status: 200, Answer: []byte(strconv.Itoa(i))}
+				if err := s.Complete(context.Background(), a.Claim.Record.ID, a.Claim.Fence, done); err != nil {
+					fmt.Println("error", err)
+					os.Exit(1)
+				}
+				say("delivered", i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// die ends the process as kill -9 does: nothing deferred is run, nothing is
+// flushed.
+func die() {
+	p, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		_ = p.Kill()
+	}
+	select {}
+}
+
+func crashEvent(i int) storage.Notification {
+	size := 500 + i%5000
+	if i%50 == 0 {
+		size = 600 << 10 // in chunks
+	}
+	body := bytes.Repeat([]byte{byte(i), byte(i >> 8), byte(i >> 16)}, size)
+	id := fmt.Sprintf("evt_%08d", i)
+	return storage.Notification{
+		ID: id, Key: "payment/" + id, Merchant: "shop", Group: fmt.Sprint("g", i/2), Mchid: "1900000001",
+		NotificationID: "wx" + id, Kind: "payment", OutTradeNo: fmt.Sprint("no", i), ReceivedAt: time.Unix(int64(i), 0).UTC(),
+		Body: body, ResourceStart: 0, ResourceEnd: len(body),
+	}
+}
+
+// acks are what a child said before it died.
+type acks struct {
+	accepted, delivered map[int]bool
+	highest             int
+}
+
+// runChild runs a child and kills it after some acknowledgements, unless it dies
+// by itself at the hook.
+func runChild(t *testing.T, dir string, from, killAfter int, hook string, all *acks) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir, childHook+"="+hook, childFrom+"="+strconv.Itoa(from))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		what, rest, _ := strings.Cut(lines.Text(), " ")
+		i, err := strconv.Atoi(rest)
+		switch {
+		case what == "error":
+			t.Errorf("child: %s", rest)
+		case err != nil: // a line cut off by the kill
+		case what == "accepted":
+			all.accepted[i] = true
+			all.highest = max(all.highest, i)
+		case what == "delivered":
+			all.delivered[i] = true
+		}
+		if n++; hook == "" && n == killAfter {
+			_ = cmd.Process.Kill()
+		}
+	}
+	_ = cmd.Wait()
+	if ctx.Err() != nil {
+		t.Fatal("the child did not die in time")
+	}
+}
+
+// checkAcks opens the store and compares it with what was acknowledged: nothing
+// is missing, and every record is whole or absent.
+func checkAcks(t *testing.T, dir string, all *acks) {
+	t.Helper()
+	s, err := badgerstore.Open(t.Context(), badgerstore.Options{Dir: dir, FreeFloor: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var pending, present int64
+	for i := range all.highest + 200 {
+		want := crashEvent(i)
+		r, err := s.Notification(t.Context(), want.ID)
+		if errors.Is(err, storage.ErrNotFound) {
+			if all.accepted[i] {
+				t.Errorf("accepted, and lost: %d", i)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%d: %v", i, err)
+			continue
+		}
+		present++
+		if !bytes.Equal(r.Body, want.Body) || r.Key != want.Key {
+			t.Errorf("not whole: %d", i)
+		}
+		switch r.State {
+		case storage.StatePending:
+			pending++
+			if all.delivered[i] {
+				t.Errorf("delivered, and forgotten: %d", i)
+			}
+		case storage.StateDelivered:
+			if string(r.Answer) != strconv.Itoa(i) {
+				t.Errorf("answer of %d: %q", i, r.Answer)
+			}
+		case storage.StateDead, storage.StateParked, storage.StateDismissed, storage.StateSuperseded:
+			t.Errorf("%d is %s", i, r.State)
+		}
+	}
+	st, err := s.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Pending != pending {
+		t.Errorf("counted %d pending, found %d", st.Pending, pending)
+	}
+	// Every group goes on: all that is pending can be delivered, in order.
+	last := map[string]string{}
+	for {
+		claims, err := s.Claim(t.Context(), "shop", storage.ClaimTerms{Owner: "after", Lease: time.Hour}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(claims) == 0 {
+			break
+		}
+		for _, c := range claims {
+			if last[c.Record.Group] == c.Record.ID {
+				t.Fatalf("%s twice", c.Record.ID)
+			}
+			last[c.Record.Group] = c.Record.ID
+			pending--
+		}
+		var wg sync.WaitGroup
+		for _, c := range claims {
+			wg.Go(func() {
+				done := storage.Completion{State: storage.StateDelivered, Answer: []byte(strings.TrimLeft(c.Record.ID[4:], "0"))}
+				if c.Record.ID == "evt_00000000" {
+					done.Answer = []byte("0")
+				}
+				if err := s.Complete(t.Context(), c.Record.ID, c.Fence, done); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if pending != 0 {
+		t.Errorf("%d pending notifications could not be claimed", pending)
+	}
+	t.Logf("%d acknowledged, %d present", len(all.accepted), present)
+}
+
+func newAcks() *acks { return &acks{accepted: map[int]bool{}, delivered: map[int]bool{}} }
+
+// TestKill kills the process at random moments and at every named step, again
+// and again over one directory.
+func TestKill(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	all := newAcks()
+	for round, hook := range []string{"", "commit.before:1", "commit.after:1", "", "commit.before:20", "commit.after:20", ""} {
+		runChild(t, dir, round*10000, 100+rnd.IntN(3000), hook, all)
+		if len(all.accepted) == 0 && hook == "" {
+			t.Fatal("the child acknowledged nothing")
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	checkAcks(t, dir, all)
+}
+
+// TestFlippedByte flips one byte of a store that was killed, at offsets spread
+// over every file, and demands that nothing acknowledged is missing in silence:
+// the store does not open, or says that the record is corrupt, or has it.
+func TestFlippedByte(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "store")
+	all := newAcks()
+	runChild(t, base, 0, 600, "", all) // some of it in tables, some in the log
+	s, err := badgerstore.Open(t.Context(), badgerstore.Options{Dir: base, FreeFloor: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // what the log held is in tables now
+		t.Fatal(err)
+	}
+	runChild(t, base, 10000, 600, "", all)
+
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	files, err := os.ReadDir(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acked := filepath.Join(t.TempDir(), "acked")
+	var list strings.Builder
+	for i := range all.accepted {
+		fmt.Fprintln(&list, i)
+	}
+	if err := os.WriteFile(acked, []byte(list.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused, reported, harmless := map[string]int{}, map[string]int{}, map[string]int{}
+	for _, f := range files {
+		ext := filepath.Ext(f.Name())
+		if f.Name() == "LOCK" {
+			continue
+		}
+		whole, err := os.ReadFile(filepath.Join(base, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := len(bytes.TrimRight(whole, "\x00"))
+		if used == 0 {
+			continue
+		}
+		for range 6 {
+			off := rnd.IntN(used)
+			dir := filepath.Join(t.TempDir(), "copy")
+			copyStore(t, base, dir, f.Name(), func(b []byte) { b[off] ^= 1 << rnd.IntN(8) })
+			silent, said, open := runCheck(t, dir, acked)
+			if !open {
+				refused[ext]++
+			}
+			switch {
+			case silent > 0:
+				t.Errorf("%s, byte %d of %d: %d acknowledged notifications are missing or changed, and nobody says so", f.Name(), off, used, silent)
+			case said > 0:
+				reported[ext]++
+			case open:
+				harmless[ext]++
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("refused to open %v, reported %v, harmless %v", refused, reported, harmless)
+}
+
+// check is a child that opens a store and tells how many of the acknowledged
+// notifications are missing or changed without an error, and how many with one.
+// A process of its own, because a failed badger.Open leaves goroutines and
+// memory behind, and to see that nothing crashes.
+func check(acked string) {
+	s, err := badgerstore.Open(context.Background(), badgerstore.Options{Dir: os.Getenv(childDir), FreeFloor: -1})
+	if err != nil {
+		fmt.Println("refused 0 0")
+		return
+	}
+	list, err := os.ReadFile(acked)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	silent, said := 0, 0
+	for _, line := range strings.Fields(string(list)) {
+		i, _ := strconv.Atoi(line)
+		r, err := s.Notification(context.Background(), crashEvent(i).ID)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+			silent++
+		case err != nil:
+			said++
+		case !bytes.Equal(r.Body, crashEvent(i).Body):
+			silent++
+		}
+	}
+	fmt.Println("opened", silent, said)
+	_ = s.Close()
+}
+
+func runCheck(t *testing.T, dir, acked string) (silent, said int, open bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir, childCheck+"="+acked)
+	out, err := cmd.CombinedOutput()
+	var word string
+	if _, serr := fmt.Sscan(string(out), &word, &silent, &said); serr != nil || err != nil || word != "opened" && word != "refused" {
+		t.Errorf("the child failed: %v\n%.2000s", err, out)
+	}
+	return silent, said, word == "opened"
+}
+
+// TestMissingLog removes the write-ahead log: Badger opens without a word, the
+// store does not.
+func TestMissingLog(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "store")
+	runChild(t, base, 0, 300, "", newAcks())
+	logs, err := filepath.Glob(filepath.Join(base, "*.mem"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	for _, l := range logs {
+		if err := os.Remove(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = badgerstore.Open(t.Context(), badgerstore.Options{Dir: base, FreeFloor: -1})
+	if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "COMMITS") {
+		t.Fatalf("error %v", err)
+	}
+	if err := os.Remove(filepath.Join(base, "COMMITS")); err != nil {
+		t.Fatal(err)
+	}
+	open(t, badgerstore.Options{Dir: base, FreeFloor: -1})
+}
+
+// copyStore copies a store's files as sparse as they are, changing one.
+func copyStore(t *testing.T, from, to, change string, fn func([]byte)) {
+	t.Helper()
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(from, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Name() == change {
+			fn(b)
+		}
+		out, err := os.Create(filepath.Join(to, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = out.Write(bytes.TrimRight(b, "\x00"))
+		if err := errors.Join(err, out.Truncate(int64(len(b))), out.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
