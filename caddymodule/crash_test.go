@@ -32,6 +32,11 @@ func (b *bench) spawn(env ...string) *child {
 	b.t.Helper()
 	file := filepath.Join(b.dir, "Caddyfile")
 	mustWrite(b.t, file, b.caddyfile())
+	return b.spawnFile(file, env...)
+}
+
+func (b *bench) spawnFile(file string, env ...string) *child {
+	b.t.Helper()
 	c := &child{cmd: exec.Command(os.Args[0]), log: new(bytes.Buffer), end: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), append(env, childEnv+"="+file, "XDG_DATA_HOME="+b.dir, "XDG_CONFIG_HOME="+b.dir)...)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log

@@ -159,6 +159,10 @@ func (h *NotifyHandler) routeID() (string, error) {
 	return name + "-" + hex.EncodeToString(sum[:6]), nil
 }
 
+// bodyBound is how long a callback's body may take to arrive. Within WeChat's
+// 5 s there must be time left for the rest.
+const bodyBound = 2 * time.Second
+
 // ServeHTTP answers one callback. The answer is WeChat's own format whatever
 // happens; it never goes through handle_errors, whose pages WeChat would not
 // understand.
@@ -178,6 +182,11 @@ func (h *NotifyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ cadd
 	var m receive.Merchant
 	if mm := h.merchantOf(r.URL.Path); mm != nil {
 		m = mm
+	}
+	// A body that trickles in must not keep WeChat, or anybody, waiting for an
+	// answer: net/http sets the deadline anew for the next request.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyBound)); err != nil {
+		h.log.Debug("no read deadline", zap.Error(err))
 	}
 	g, done, err := h.app.acquire(r.Context())
 	if err != nil {
