@@ -117,22 +117,42 @@ func (s *Store) Stats(context.Context) (storage.Stats, error) {
 		m.mu.Unlock()
 		return st, nil
 	}
-	oldest, report := m.oldest.begin()
+	known, low := m.oldestKey, m.oldest.low
 	sn := s.read()
 	m.mu.Unlock()
 	defer sn.release()
+	if known != nil {
+		// Usually the oldest one is still the same.
+		at, _ := tail16(known)
+		there, err := sn.get(known, func([]byte) error { return nil })
+		if err != nil {
+			return storage.Stats{}, err
+		}
+		if there && at <= low {
+			st.OldestPending = fromNanos(at)
+			return st, nil
+		}
+	}
+	m.mu.Lock()
+	oldest, report := m.oldest.begin()
+	sn2 := s.read()
+	m.mu.Unlock()
+	defer sn2.release()
 	// The scan begins where the last one found the oldest, so that the traces
 	// of what was delivered since are passed once.
 	prefix := key1(kState, string(storage.StatePending))
 	found := oldest
-	err := sn.scan(prefix, indexKey(kState, string(storage.StatePending), oldest, 0), false, func(k, _ []byte) (bool, error) {
+	var first []byte
+	err := sn2.scan(prefix, indexKey(kState, string(storage.StatePending), oldest, 0), false, func(k, _ []byte) (bool, error) {
 		found, _ = tail16(k)
+		first = append(first, k...)
 		st.OldestPending = fromNanos(found)
 		return false, nil
 	})
 	if report {
 		m.mu.Lock()
 		m.oldest.end(found, err == nil)
+		m.oldestKey = first
 		m.mu.Unlock()
 	}
 	if err != nil {

@@ -39,8 +39,9 @@ type memory struct {
 	busy     map[string]struct{} // an operation under way ends these; not to be claimed
 	floating int
 
-	oldest   watermark // of the times at which pending notifications were received
-	openCall watermark // of the times at which pending calls were started
+	oldestKey []byte    // index key of the oldest pending notification that was seen
+	oldest    watermark // of the times at which pending notifications were received
+	openCall  watermark // of the times at which pending calls were started
 
 	work workMemory
 
