@@ -80,7 +80,7 @@ type Callback struct {
 	OutTradeNo string        `json:"out_trade_no"` // a combine order's combine_out_trade_no
 	URL        string        `json:"url"`
 	EventType  string        `json:"event_type"`
-	CreateTime time.Time     `json:"create_time"`
+	CreateTime time.Time     `json:"create_time"` // whole seconds, +08:00, as the callback says it
 	State      CallbackState `json:"state"`
 	Next       time.Time     `json:"next,omitzero"` // of the next retry; zero: none planned
 	Attempts   []Attempt     `json:"attempts"`      // ended ones, in the order they ended

@@ -3,9 +3,11 @@ package sandbox_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +46,17 @@ func TestCallbackShape(t *testing.T) {
 	if n.EventType != "TRANSACTION.SUCCESS" || n.ResourceType != "encrypt-resource" || n.Summary != "支付成功" ||
 		n.Resource.OriginalType != "transaction" || n.Resource.Algorithm != "AEAD_AES_256_GCM" || len(n.ID) != 36 {
 		t.Errorf("%+v", n)
+	}
+	wechatTime := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+08:00$`)
+	var paid struct {
+		SuccessTime string `json:"success_time"`
+	}
+	if err := json.Unmarshal([]byte(plain), &paid); err != nil || !wechatTime.MatchString(n.CreateTime) || paid.SuccessTime != n.CreateTime {
+		t.Errorf("create_time %q, success_time %q: want whole seconds, +08:00 (%v)", n.CreateTime, paid.SuccessTime, err)
+	}
+	shown, err := json.Marshal(p.Callbacks()[0].CreateTime)
+	if err != nil || string(shown) != `"`+n.CreateTime+`"` {
+		t.Errorf("the view says %s, the callback %s", shown, n.CreateTime)
 	}
 	if n.Resource.Nonce == got[0].header.Get("Wechatpay-Nonce") {
 		t.Error("the resource's nonce is the header's")

@@ -14,7 +14,7 @@ import (
 // ID and CreateTime are filled in. PaymentNotification fills in the rest.
 type Notification struct {
 	ID             string    // of the notification; retries keep it. Zero: a fresh one
-	CreateTime     time.Time // retries keep it. Zero: now
+	CreateTime     time.Time // retries keep it; written in whole seconds, +08:00. Zero: now
 	EventType      string    // event_type, e.g. TRANSACTION.SUCCESS
 	OriginalType   string    // resource.original_type, e.g. transaction; "" leaves it out
 	Summary        string    // e.g. 支付成功
@@ -184,7 +184,7 @@ func (p *Platform) callbackBody(m *merchant, n Notification, plan *callbackPlan)
 		n.ID = p.randomUUID()
 	}
 	if n.CreateTime.IsZero() {
-		n.CreateTime = p.now()
+		n.CreateTime = stamp(p.now())
 	}
 	key := or(plan.apiV3Key, m.apiV3Key)
 	nonce := p.randomText(12)

@@ -115,7 +115,7 @@ type SubOrder struct {
 func (o *order) viewLocked() Order {
 	v := Order{
 		Kind: o.kind, Mchid: o.mchid, Appid: o.appid, OutTradeNo: o.number, State: o.state,
-		Total: o.total(), CodeURL: o.codeURL(), NotifyURL: o.notifyURL, Created: o.created,
+		Total: o.total(), CodeURL: o.codeURL(), NotifyURL: o.notifyURL, Created: stamp(o.created),
 	}
 	for _, l := range o.lines {
 		v.SubOrders = append(v.SubOrders, SubOrder{

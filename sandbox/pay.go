@@ -73,7 +73,7 @@ func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
 	if f.WrongAmount != 0 && o.lines[0].total+f.WrongAmount < 0 {
 		return Callback{}, fmt.Errorf("sandbox: wrong_amount %d makes the amount negative", f.WrongAmount)
 	}
-	o.state, o.paidAt, o.openid = Success, now, openid
+	o.state, o.paidAt, o.openid = Success, stamp(now), openid
 	for i, l := range o.lines {
 		l.payerTotal = l.total
 		if i == 0 {
@@ -85,7 +85,7 @@ func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
 		p.byTx[l.transactionID] = o
 	}
 	n := PaymentNotification(o.plaintext())
-	n.ID, n.CreateTime = id, now
+	n.ID, n.CreateTime = id, stamp(now)
 	c := &callback{order: o, notification: n, url: o.notifyURL, state: Held, done: make(chan struct{})}
 	o.callback = c
 	if err := p.startLocked(c, f); err != nil {

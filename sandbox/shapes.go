@@ -5,7 +5,11 @@ import "time"
 // beijing is the zone WeChat Pay writes its times in.
 var beijing = time.FixedZone("CST", 8*60*60)
 
-func rfc3339(t time.Time) string { return t.In(beijing).Format(time.RFC3339) }
+// rfc3339 writes a time as WeChat Pay does: 2026-11-22T18:27:34+08:00.
+func rfc3339(t time.Time) string { return stamp(t).Format(time.RFC3339) }
+
+// stamp is t as WeChat Pay records it: in whole seconds of Beijing's time.
+func stamp(t time.Time) time.Time { return t.Truncate(time.Second).In(beijing) }
 
 // transaction is a basic order in queries and callbacks.
 type transaction struct {
