@@ -23,9 +23,11 @@ type AcceptRequest struct {
 
 	// Claim, when its Owner is set, asks for the delivery claim in the same step
 	// (delivery mode: the request that brought the callback delivers it). It is
-	// given for a fresh notification, and for a duplicate that is pending or
-	// dead and that nobody holds, provided that no earlier notification of its
-	// group is waiting.
+	// given for a fresh notification, and for a duplicate that is pending (due
+	// or not) or dead and that nobody holds, provided that no earlier
+	// notification of its group is waiting. A dead one goes to the end of its
+	// group's queue with this: it is claimed only when nobody else waits there,
+	// is pending from then on, and keeps its count of attempts.
 	Claim ClaimTerms
 }
 
@@ -151,11 +153,13 @@ type Inbox interface {
 	// Park stores a notification that must not be delivered now, without taking
 	// its business key. Parking the same key with the same resource again
 	// stores nothing new. It returns the id under which it is parked, and
-	// whether it is new. Errors as Accept.
+	// whether it is new. A record of it carries that id as its ID; its id under
+	// the business key is given when it is released. What was dismissed or
+	// superseded is not parked again. Errors as Accept.
 	Park(ctx context.Context, n Notification, reason ParkReason, detail string) (id string, fresh bool, err error)
 
 	// ParkedFor lists the notifications parked before acceptance that speak of
-	// the order, oldest first, at most 100.
+	// the order (Notification.Orders), whole, oldest first, at most 100.
 	ParkedFor(ctx context.Context, key OrderKey) ([]Record, error)
 
 	// Claim leases up to limit notifications of the merchant's queue that are due, oldest due
@@ -166,7 +170,9 @@ type Inbox interface {
 
 	// Complete records what became of the claimed attempt, counts it, ends the
 	// lease and lets the next notification of the group through (unless State
-	// is StatePending). Errors: ErrStale, ErrNotFound, ErrDiskFloor.
+	// is StatePending). A lease that ran out does not matter while nobody else
+	// claimed. Errors: ErrStale, ErrNotFound, ErrDiskFloor, and ErrState when
+	// done.State is none of the four.
 	Complete(ctx context.Context, id string, fence uint64, done Completion) error
 
 	// Release gives a claim back untouched: not counted, due again at due (zero:
@@ -191,14 +197,18 @@ type Inbox interface {
 	// Errors: ErrNotFound, ErrState. The returned record is the one that is now
 	// pending or dismissed: releasing a notification that was parked before
 	// acceptance accepts it under its business key (ErrState when the key is
-	// taken; the parked one is then superseded).
+	// taken; the parked one is then superseded). What becomes pending goes to
+	// the end of its group's queue, due at once, its attempts counted anew. A
+	// notification whose body retention has removed cannot be replayed
+	// (ErrState).
 	Decide(ctx context.Context, d Decision) (Record, error)
 
 	// Notification returns one record whole, by its id or by the id it is
 	// parked under. Errors: ErrNotFound, ErrCorrupt.
 	Notification(ctx context.Context, id string) (Record, error)
 
-	// Notifications lists records, newest first, without bodies.
+	// Notifications lists records, newest first by ReceivedAt, without bodies. A
+	// page may be shorter than the limit, even empty, and still have a cursor.
 	Notifications(ctx context.Context, f Filter) (Page, error)
 
 	// Stats counts what an operator watches. It must not cost more than a few

@@ -199,9 +199,11 @@ type Ledger interface {
 	// Change reads the named rows, lets change edit them, and writes all of them
 	// in one atomic, durable step: no other Change of any of the rows falls
 	// between. change may be run more than once and must depend on nothing but
-	// its argument. An error from change is returned as it is, and nothing is
-	// written. Writing an order also binds the numbers of its sub-orders to it
-	// (ErrNumberTaken when one belongs to another order that is not rejected).
+	// its argument; it must be quick and must not call the store. An error from
+	// change is returned as it is, and nothing is written. Writing an order also
+	// binds its number and those of its sub-orders to it (ErrNumberTaken when one
+	// belongs to another order that is not rejected); a rejected order claims
+	// none.
 	// Errors: ErrNumberTaken, ErrDiskFloor, ErrClosed, ErrTooLarge, ErrCorrupt.
 	Change(ctx context.Context, keys Keys, change func(*Rows) error) error
 

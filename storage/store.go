@@ -29,8 +29,10 @@ type ClaimedWork struct {
 // methods are safe for concurrent use; the durability rule of [Inbox] holds.
 type Agenda interface {
 	// ScheduleWork stores work, replacing work of the same kind and id that
-	// nobody holds; held work keeps its lease and gets the new due time and
-	// payload when it is finished with done false.
+	// nobody holds. Held work keeps its lease and its count of attempts; the new
+	// due time and payload hold when it is finished with another due time or
+	// when its lease runs out, and are gone when it is finished for good.
+	// Errors: ErrTooLarge, ErrDiskFloor.
 	ScheduleWork(ctx context.Context, w Work) error
 	// ClaimWork leases due work of the kind, earliest first.
 	ClaimWork(ctx context.Context, kind string, terms ClaimTerms, limit int) ([]ClaimedWork, error)

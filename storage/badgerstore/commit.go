@@ -54,6 +54,8 @@ type committer struct {
 
 	batches chan *batch // unbuffered: who receives has published all earlier ones
 	wg      sync.WaitGroup
+	ended   chan struct{} // closed when everything is committed
+	written atomic.Int64  // bytes
 
 	// The rest belongs to the assembler.
 	last      *batch // handed over last
@@ -70,9 +72,11 @@ func (c *committer) start(s *Store) {
 	c.s = s
 	c.wake = make(chan struct{}, 1)
 	c.batches = make(chan *batch)
-	c.wg.Add(2)
+	c.ended = make(chan struct{})
+	c.wg.Add(3)
 	go c.assemble()
 	go c.sync()
+	go c.trim()
 }
 
 // stop returns when everything queued is committed.
@@ -233,6 +237,7 @@ func (c *committer) close(b *batch) {
 // sync commits batches, one after the other.
 func (c *committer) sync() {
 	defer c.wg.Done()
+	defer close(c.ended)
 	for b := range c.batches {
 		c.publish(b, c.commit(b))
 	}
@@ -248,6 +253,7 @@ func (c *committer) commit(b *batch) error {
 	}
 	s.opt.Hook("commit.before")
 	s.floor.wrote(b.bytes)
+	c.written.Add(int64(b.bytes))
 	writes := b.writes
 	if b.bytes > maxTxnBytes {
 		var err error
