@@ -23,9 +23,15 @@ type options struct {
 
 func (options) settleDefault() time.Duration { return time.Minute }
 
-// round holds one round's rates, in callbacks per second.
+// figure is what one measurement found.
+type figure struct {
+	rate float64       // callbacks per second
+	cpu  time.Duration // Caddy's processor time per callback
+}
+
+// round holds one round's figures.
 type round struct {
-	proxy, burst, sustained, delivery float64
+	proxy, burst, sustained, delivery figure
 }
 
 // memoryFigure is what the process holds with the notifications stored.
@@ -75,27 +81,27 @@ func (b *bench) round(ctx context.Context, i int) (r round, err error) {
 }
 
 // proxy: bare reverse_proxy, to the same backend, of the same bodies.
-func (b *bench) proxy(ctx context.Context) (float64, error) {
+func (b *bench) proxy(ctx context.Context) (figure, error) {
 	return b.measure(ctx, "proxy", `reverse_proxy `+b.backend.addr, b.backend.addr, false)
 }
 
 // burst: ack commit while the backend refuses connections, so that what is
 // measured is taking in alone.
-func (b *bench) burst(ctx context.Context) (float64, error) {
+func (b *bench) burst(ctx context.Context) (figure, error) {
 	closed, err := closedPort()
 	if err != nil {
-		return 0, err
+		return figure{}, err
 	}
 	return b.measure(ctx, "burst", b.notify("commit", closed), "", false)
 }
 
 // sustained: ack commit until every callback is delivered and marked.
-func (b *bench) sustained(ctx context.Context) (float64, error) {
+func (b *bench) sustained(ctx context.Context) (figure, error) {
 	return b.measure(ctx, "sustained", b.notify("commit", b.backend.addr), b.backend.addr, true)
 }
 
 // delivery: the backend's success before WeChat's.
-func (b *bench) delivery(ctx context.Context) (float64, error) {
+func (b *bench) delivery(ctx context.Context) (figure, error) {
 	return b.measure(ctx, "delivery", b.notify("delivery", b.backend.addr), b.backend.addr, false)
 }
 
@@ -105,40 +111,49 @@ func (b *bench) notify(ack, backend string) string {
 
 // measure starts a Caddy with the handler, warms it up, and returns callbacks
 // per second.
-func (b *bench) measure(ctx context.Context, side, handler, backend string, drain bool) (float64, error) {
+func (b *bench) measure(ctx context.Context, side, handler, backend string, drain bool) (figure, error) {
 	srv, err := b.start(ctx, handler)
 	if err != nil {
-		return 0, err
+		return figure{}, err
 	}
 	defer srv.stop()
 	warm := b.platform.callbacks(max(b.connections*4, b.events/20))
 	if _, err := send(ctx, srv.addr, b.connections, warm); err != nil {
-		return 0, fmt.Errorf("warming up: %w", err)
+		return figure{}, fmt.Errorf("warming up: %w", err)
 	}
 	if drain {
 		if err := srv.drained(ctx); err != nil {
-			return 0, err
+			return figure{}, err
 		}
 	}
 	reqs := b.platform.callbacks(b.events)
 	before := b.backend.count.Load()
 	defer b.profileOnce(side, srv)()
+	used, err := srv.cpu()
+	if err != nil {
+		return figure{}, err
+	}
 	begin := time.Now()
 	if _, err := send(ctx, srv.addr, b.connections, reqs); err != nil {
-		return 0, err
+		return figure{}, err
 	}
 	if drain {
 		if err := srv.drained(ctx); err != nil {
-			return 0, err
+			return figure{}, err
 		}
 	}
 	took := time.Since(begin)
+	now, err := srv.cpu()
+	if err != nil {
+		return figure{}, err
+	}
 	if backend != "" {
 		if got := b.backend.count.Load() - before; got != int64(b.events) {
-			return 0, fmt.Errorf("the backend got %d requests for %d callbacks", got, b.events)
+			return figure{}, fmt.Errorf("the backend got %d requests for %d callbacks", got, b.events)
 		}
 	}
-	return float64(b.events) / took.Seconds(), nil
+	n := time.Duration(b.events)
+	return figure{rate: float64(b.events) / took.Seconds(), cpu: (now - used) / n}, nil
 }
 
 // profileOnce begins a CPU profile of the side if one is wanted and there is

@@ -78,7 +78,7 @@ func run(ctx context.Context, o options, write string) error {
 		}
 		rep.rounds = append(rep.rounds, r)
 		log.Printf("round %d/%d: reverse_proxy %.0f/s, commit burst %.0f/s, commit sustained %.0f/s, delivery %.0f/s",
-			i+1, o.rounds, r.proxy, r.burst, r.sustained, r.delivery)
+			i+1, o.rounds, r.proxy.rate, r.burst.rate, r.sustained.rate, r.delivery.rate)
 	}
 	if o.stored > 0 {
 		if rep.memory, err = b.memory(ctx); err != nil {

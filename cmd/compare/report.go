@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -27,23 +28,21 @@ func (r *report) markdown() string {
 	fmt.Fprintf(&b, "```sh\n%s\n```\n\n", strings.TrimSpace(r.command))
 	fmt.Fprintf(&b, "%d callbacks per measurement over %d connections, median of %d rounds; %s/%s, %d processors, %s; load generator, backend and Caddy on the same machine, synced commits.\n\n",
 		r.events, r.connections, len(r.rounds), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	fmt.Fprint(&b, "| side | callbacks/s | of bare `reverse_proxy` | range over the rounds |\n|---|---:|---:|---|\n")
-	row := func(name string, of func(round) float64) {
-		var rates, ratios []float64
+	fmt.Fprint(&b, "| side | callbacks/s | of bare `reverse_proxy` | range over the rounds | Caddy's CPU per callback |\n|---|---:|---:|---|---:|\n")
+	row := func(name string, of func(round) figure) {
+		var rates, ratios, cpu []float64
 		for _, x := range r.rounds {
-			rates = append(rates, of(x))
-			ratios = append(ratios, of(x)/x.proxy)
+			rates = append(rates, of(x).rate)
+			ratios = append(ratios, of(x).rate/x.proxy.rate)
+			cpu = append(cpu, float64(of(x).cpu.Microseconds()))
 		}
-		lo, hi := ratios[0], ratios[0]
-		for _, v := range ratios {
-			lo, hi = min(lo, v), max(hi, v)
-		}
-		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f–%.2f |\n", name, median(rates), median(ratios), lo, hi)
+		lo, hi := slices.Min(ratios), slices.Max(ratios)
+		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %.2f–%.2f | %.0f µs |\n", name, median(rates), median(ratios), lo, hi, median(cpu))
 	}
-	row("bare `reverse_proxy`", func(x round) float64 { return x.proxy })
-	row("`ack commit`, burst (backend refuses connections)", func(x round) float64 { return x.burst })
-	row("`ack commit`, sustained (until all are delivered and marked)", func(x round) float64 { return x.sustained })
-	row("`ack delivery`", func(x round) float64 { return x.delivery })
+	row("bare `reverse_proxy`", func(x round) figure { return x.proxy })
+	row("`ack commit`, burst (backend refuses connections)", func(x round) figure { return x.burst })
+	row("`ack commit`, sustained (until all are delivered and marked)", func(x round) figure { return x.sustained })
+	row("`ack delivery`", func(x round) figure { return x.delivery })
 	if m := r.memory; m != nil {
 		fmt.Fprintf(&b, "\n%d stored notifications, all undelivered, %v after the last write: RssAnon %.0f MiB, RssFile (Badger's mapped tables) %.0f MiB; stored at %.0f/s.\n",
 			m.stored, r.settle, float64(m.rssAnon)/1024, float64(m.rssFile)/1024, m.acknowledgedPerSec)

@@ -121,6 +121,24 @@ func (s *server) drained(ctx context.Context) error {
 	})
 }
 
+// cpu reads the processor time the process has used so far. Linux counts it in
+// hundredths of a second.
+func (s *server) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name in parentheses; utime and stime are the 14th
+	// and 15th.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is too short", s.cmd.Process.Pid)
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, nil
+}
+
 // cpuProfile saves two seconds of the process's CPU profile.
 func (s *server) cpuProfile(path string) error {
 	resp, err := s.admin.Get("http://admin/debug/pprof/profile?seconds=2")
