@@ -41,7 +41,11 @@ func (p *Platform) serveAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Platform) answerCall(w http.ResponseWriter, r *http.Request) apiAnswer {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
+	limit := int64(maxAPIBody)
+	if isUpload(r.URL.Path) {
+		limit = maxUpload
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
@@ -52,6 +56,13 @@ func (p *Platform) answerCall(w http.ResponseWriter, r *http.Request) apiAnswer 
 	if bad := checkHeaders(r); bad != nil {
 		return refusal(bad)
 	}
+	var file *upload
+	if isUpload(r.URL.Path) && r.Method == http.MethodPost {
+		var bad *apiError
+		if body, file, bad = readUpload(r, body); bad != nil {
+			return refusal(bad)
+		}
+	}
 	m, bad := p.authenticate(r, body)
 	if bad != nil {
 		p.log.Info("api call refused", "method", r.Method, "path", r.URL.Path, "issue", bad.Detail.Issue)
@@ -61,7 +72,8 @@ func (p *Platform) answerCall(w http.ResponseWriter, r *http.Request) apiAnswer 
 	if err != nil {
 		return refusal(errInvalid("查询串格式错误"))
 	}
-	out, bad := p.dispatch(m, r, query, body)
+	c := &call{m: m, r: r, serial: strings.TrimSpace(r.Header.Get("Wechatpay-Serial")), query: query, body: body, file: file}
+	out, bad := p.dispatch(c)
 	if bad != nil {
 		p.log.Info("api call refused", "method", r.Method, "path", r.URL.Path, "mchid", m.mchid, "code", bad.Code)
 		return refusal(bad)
@@ -79,88 +91,20 @@ func (p *Platform) answerCall(w http.ResponseWriter, r *http.Request) apiAnswer 
 
 // checkHeaders refuses what WeChat Pay's front refuses before it looks at the signature.
 func checkHeaders(r *http.Request) *apiError {
+	want := "application/json"
+	if isUpload(r.URL.Path) {
+		want = uploadType
+	}
 	if r.Header.Get("User-Agent") == "" || r.Header.Get("Accept") == "" {
 		return paramError("header", "", "Accept and User-Agent are required", "Http头缺少Accept或User-Agent")
 	}
 	if r.Method == http.MethodPost {
 		kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-		if !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
-			return paramError("header", "Content-Type", "want application/json", "Http头Content-Type须为application/json")
+		if !strings.EqualFold(strings.TrimSpace(kind), want) {
+			return paramError("header", "Content-Type", "want "+want, "Http头Content-Type须为"+want)
 		}
 	}
 	return nil
-}
-
-// dispatch finds the operation. A nil answer without an error is 204.
-func (p *Platform) dispatch(m *merchant, r *http.Request, query url.Values, body []byte) (any, *apiError) {
-	path, ok := segments(r.URL.EscapedPath())
-	if !ok {
-		return nil, errResource()
-	}
-	last := len(path) - 1
-	switch pattern := operation(path); pattern {
-	case "certificates":
-		return get(r, func() (any, *apiError) { return p.listCertificates(m, query["algorithm_type"]) })
-	case "pay/transactions/native":
-		return post(r, func() (any, *apiError) { return p.createNative(m, body) })
-	case "pay/transactions/out-trade-no/*":
-		return get(r, func() (any, *apiError) { return p.queryNative(m, path[last], query) })
-	case "pay/transactions/id/*":
-		return get(r, func() (any, *apiError) { return p.queryTransaction(m, path[last], query) })
-	case "pay/transactions/out-trade-no/*/close":
-		return post(r, func() (any, *apiError) { return nil, p.closeNative(m, path[last-1], body) })
-	case "combine-transactions/native":
-		return post(r, func() (any, *apiError) { return p.createCombine(m, body) })
-	case "combine-transactions/out-trade-no/*":
-		return get(r, func() (any, *apiError) { return p.queryCombine(m, path[last]) })
-	case "combine-transactions/out-trade-no/*/close":
-		return post(r, func() (any, *apiError) { return nil, p.closeCombine(m, path[last-1], body) })
-	}
-	return nil, errResource()
-}
-
-// segments splits the path after /v3/ and undoes its escapes part by part, so
-// that an escaped slash never adds a part.
-func segments(escaped string) ([]string, bool) {
-	rest, ok := strings.CutPrefix(escaped, "/v3/")
-	if !ok {
-		return nil, false
-	}
-	parts := strings.Split(rest, "/")
-	for i, s := range parts {
-		plain, err := url.PathUnescape(s)
-		if err != nil || plain == "" {
-			return nil, false
-		}
-		parts[i] = plain
-	}
-	return parts, true
-}
-
-// operation is the path with the number or id replaced by a star.
-func operation(path []string) string {
-	parts := append([]string(nil), path...)
-	for i := 1; i < len(parts); i++ {
-		if parts[i-1] == "out-trade-no" || parts[i-1] == "id" {
-			parts[i] = "*"
-			break
-		}
-	}
-	return strings.Join(parts, "/")
-}
-
-func get(r *http.Request, f func() (any, *apiError)) (any, *apiError) {
-	if r.Method != http.MethodGet {
-		return nil, errMethod()
-	}
-	return f()
-}
-
-func post(r *http.Request, f func() (any, *apiError)) (any, *apiError) {
-	if r.Method != http.MethodPost {
-		return nil, errMethod()
-	}
-	return f()
 }
 
 // writeSigned signs an answer with the key the request asked for and writes it,

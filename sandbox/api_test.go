@@ -373,12 +373,12 @@ func TestCombineLife(t *testing.T) {
 
 func TestProviderCombines50(t *testing.T) {
 	p := newPlatform(t, nil)
-	c := newClient(t, p, mchid)
+	c := newClient(t, p, provider)
 	var subs []string
 	for i := range 50 {
-		subs = append(subs, strings.Replace(subOrder(mchid, fmt.Sprintf("PROV-%02d", i), 1), `"attach"`, `"sub_mchid":"1900000109","attach"`, 1))
+		subs = append(subs, strings.Replace(subOrder(provider, fmt.Sprintf("PROV-%02d", i), 1), `"attach"`, `"sub_mchid":"1900000109","attach"`, 1))
 	}
-	c.order(combineBody("PROVIDER", subs...))
+	c.order(strings.Replace(combineBody("PROVIDER", subs...), mchid, provider, 1))
 	_, answer := c.call("GET", "/v3/combine-transactions/out-trade-no/PROVIDER", "")
 	if strings.Count(answer, `"sub_mchid":"1900000109"`) != 50 {
 		t.Error(answer)

@@ -85,6 +85,10 @@ func errNumberUsed() *apiError {
 	return fail(http.StatusForbidden, "OUT_TRADE_NO_USED", "商户订单号重复")
 }
 
+func errNoAuth(message string) *apiError {
+	return fail(http.StatusForbidden, "NO_AUTH", message)
+}
+
 func errAppid() *apiError {
 	return fail(http.StatusBadRequest, "APPID_MCHID_NOT_MATCH", "appid和mch_id不匹配，请检查后再试")
 }

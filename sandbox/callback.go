@@ -266,8 +266,13 @@ func wrongAmount(o *order, by int64) []byte {
 
 // plaintext is the resource of the order's callback.
 func (o *order) plaintext() []byte {
-	var v any = o.transaction()
-	if o.kind == Combine {
+	var v any
+	switch o.kind {
+	case Basic:
+		v = o.transaction()
+	case Partner:
+		v = o.partnerTransaction()
+	case Combine:
 		v = o.combineTransaction()
 	}
 	b, err := json.Marshal(v)

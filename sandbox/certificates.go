@@ -20,7 +20,8 @@ const aeadAlgorithm = "AEAD_AES_256_GCM"
 
 // listCertificates is GET /v3/certificates: every certificate valid now, each
 // encrypted with the merchant's APIv3 key. In public_key mode there is none.
-func (p *Platform) listCertificates(m *merchant, algorithm []string) (any, *apiError) {
+func listCertificates(p *Platform, call *call) (any, *apiError) {
+	algorithm := call.query["algorithm_type"]
 	if len(algorithm) > 1 || len(algorithm) == 1 && algorithm[0] != "RSA" && algorithm[0] != "ALL" {
 		return nil, paramError("query", "/algorithm_type", "want RSA or ALL", "算法类型不支持")
 	}
@@ -36,7 +37,7 @@ func (p *Platform) listCertificates(m *merchant, algorithm []string) (any, *apiE
 	for _, c := range list {
 		e := encrypted{Algorithm: aeadAlgorithm, Nonce: p.randomText(12), AssociatedData: "certificate"}
 		var err error
-		if e.Ciphertext, err = seal(m.apiV3Key, e.Nonce, e.AssociatedData, []byte(c.pem)); err != nil {
+		if e.Ciphertext, err = seal(call.m.apiV3Key, e.Nonce, e.AssociatedData, []byte(c.pem)); err != nil {
 			p.log.Error("encrypting a certificate failed", "error", err)
 			return nil, fail(http.StatusInternalServerError, "SYSTEM_ERROR", "系统异常，请稍后重试")
 		}

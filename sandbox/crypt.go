@@ -4,13 +4,16 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1" // RSAES-OAEP as WeChat Pay uses it
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // SignatureType is the only Wechatpay-Signature-Type, and the only
@@ -58,6 +61,33 @@ func seal(key string, nonce, associatedData string, plaintext []byte) (string, e
 		return "", fmt.Errorf("sandbox: encrypt: nonce of %d bytes, want %d", len(nonce), aead.NonceSize())
 	}
 	sealed := aead.Seal(nil, []byte(nonce), plaintext, []byte(associatedData))
+	return base64.StdEncoding.EncodeToString(sealed), nil
+}
+
+// openField decrypts a sensitive field (RSAES-OAEP with SHA-1 and MGF1) with
+// the private half of the platform key that the caller's Wechatpay-Serial names.
+func (p *Platform) openField(serial, text string) (string, *apiError) {
+	k := p.validKey(serial)
+	if k == nil {
+		return "", paramError("header", "Wechatpay-Serial", "not a platform key that is valid now", "平台证书序列号Wechatpay-Serial错误")
+	}
+	sealed, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || len(sealed) != k.key.Size() {
+		return "", paramError("", "", "not base64 of a ciphertext", "请确认待处理的消息是否为加密后的密文")
+	}
+	plain, err := rsa.DecryptOAEP(sha1.New(), nil, k.key, sealed, nil)
+	if err != nil || !utf8.Valid(plain) {
+		return "", paramError("", "", "decryption failed", "平台私钥解密失败")
+	}
+	return string(plain), nil
+}
+
+// sealField encrypts an answer's sensitive field for the merchant m.
+func sealField(m *merchant, plain string) (string, error) {
+	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, m.publicKey, []byte(plain), nil)
+	if err != nil {
+		return "", fmt.Errorf("sandbox: encrypt a field: %w", err)
+	}
 	return base64.StdEncoding.EncodeToString(sealed), nil
 }
 

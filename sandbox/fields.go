@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -15,29 +17,34 @@ import (
 type object struct {
 	fields  map[string]json.RawMessage
 	pointer string // of this object
-	err     **apiError
+	doc     *document
+}
+
+// document is what the objects of one body share.
+type document struct {
+	err  *apiError                                     // the first problem
+	open func(text string) (plain string, _ *apiError) // decrypts a field; nil: none is encrypted
 }
 
 func parseObject(body []byte) (*object, *apiError) {
-	var first *apiError
-	o := &object{err: &first}
+	o := &object{doc: &document{}}
 	if !utf8.Valid(body) || json.Unmarshal(body, &o.fields) != nil || o.fields == nil {
 		return nil, paramError("body", "", "not a JSON object", "请求体不是合法的JSON对象")
 	}
 	return o, nil
 }
 
-func (o *object) problem() *apiError { return *o.err }
+func (o *object) problem() *apiError { return o.doc.err }
 
 func (o *object) refuse(name, issue, message string) {
-	if *o.err == nil {
-		*o.err = paramError("body", o.pointer+"/"+name, issue, "输入源“/body"+o.pointer+"/"+name+"”"+message)
+	if o.doc.err == nil {
+		o.doc.err = paramError("body", o.pointer+"/"+name, issue, "输入源“/body"+o.pointer+"/"+name+"”"+message)
 	}
 }
 
 // raw returns a field that is present and not null.
 func (o *object) raw(name string, required bool) (json.RawMessage, bool) {
-	if o.fields == nil || *o.err != nil {
+	if o.fields == nil || o.doc.err != nil {
 		return nil, false
 	}
 	v, ok := o.fields[name]
@@ -71,7 +78,7 @@ func (o *object) text(name string, required bool, min, max int) string {
 // match reads a required string that pattern describes.
 func (o *object) match(name string, pattern *regexp.Regexp) string {
 	s := o.text(name, true, 0, 4096)
-	if *o.err == nil && !pattern.MatchString(s) {
+	if o.doc.err == nil && !pattern.MatchString(s) {
 		o.refuse(name, "want "+pattern.String(), "字符串规则校验失败，格式不正确")
 		return ""
 	}
@@ -100,7 +107,7 @@ func (o *object) fen(name string) int64 {
 
 // child reads an object; where it is absent, an empty one that yields nothing.
 func (o *object) child(name string, required bool) *object {
-	c := &object{pointer: o.pointer + "/" + name, err: o.err}
+	c := &object{pointer: o.pointer + "/" + name, doc: o.doc}
 	v, ok := o.raw(name, required)
 	if ok && json.Unmarshal(v, &c.fields) != nil {
 		o.refuse(name, "not an object", "类型校验失败，应为对象")
@@ -122,7 +129,7 @@ func (o *object) list(name string) []*object {
 	}
 	out := make([]*object, 0, len(raws))
 	for i, raw := range raws {
-		c := &object{pointer: o.pointer + "/" + name + "/" + strconv.Itoa(i), err: o.err}
+		c := &object{pointer: o.pointer + "/" + name + "/" + strconv.Itoa(i), doc: o.doc}
 		if json.Unmarshal(raw, &c.fields) != nil || c.fields == nil {
 			o.refuse(name+"/"+strconv.Itoa(i), "not an object", "类型校验失败，应为对象")
 			return nil
@@ -132,13 +139,54 @@ func (o *object) list(name string) []*object {
 	return out
 }
 
-// fingerprint is equal for two bodies that mean the same JSON.
-func fingerprint(body []byte) [sha256.Size]byte {
+// currency reads a currency, which is CNY.
+func (o *object) currency(name string, required bool) {
+	if c := o.text(name, required, 1, 16); c != "" && c != "CNY" {
+		o.refuse(name, "Currency code is invalid", "币种校验失败，仅支持CNY")
+	}
+}
+
+// oneOf reads one of the texts listed.
+func (o *object) oneOf(name string, required bool, values ...string) string {
+	s := o.text(name, required, 1, 128)
+	if s == "" || slices.Contains(values, s) {
+		return s
+	}
+	o.refuse(name, "want one of "+strings.Join(values, ", "), "枚举值校验失败")
+	return ""
+}
+
+// secret reads a field that comes encrypted and returns it in the clear.
+func (o *object) secret(name string, required bool) string {
+	text := o.text(name, required, 1, 4096)
+	if text == "" || o.doc.open == nil || o.doc.err != nil {
+		return ""
+	}
+	plain, bad := o.doc.open(text)
+	if bad != nil {
+		if bad.Detail.Field == "" {
+			bad.Detail.Field, bad.Detail.Location = o.pointer+"/"+name, "body"
+		}
+		o.doc.err = bad
+		return ""
+	}
+	return plain
+}
+
+// fingerprint is equal for two bodies that mean the same JSON. What came
+// encrypted differs from one request to the next: the ciphertexts of identity
+// are left out, and what they said, secrets, is put in.
+func fingerprint(body []byte, secrets ...string) [sha256.Size]byte {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	var v any
+	var v map[string]any
 	if d.Decode(&v) == nil {
-		if canonical, err := json.Marshal(v); err == nil {
+		for _, payer := range []string{"payer", "combine_payer_info"} {
+			if o, ok := v[payer].(map[string]any); ok {
+				delete(o, "identity")
+			}
+		}
+		if canonical, err := json.Marshal([]any{v, secrets}); err == nil {
 			return sha256.Sum256(canonical)
 		}
 	}

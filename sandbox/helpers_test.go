@@ -33,6 +33,9 @@ const (
 	appid    = "wx8888888888888888"
 	other    = "1900000002"
 	otherApp = "wx9999999999999999"
+	provider = "1900000003" // a service provider
+	subMchid = "1900000109" // its only sub-merchants: this one
+	subOther = "1900000110" // and this one
 	notify   = "http://127.0.0.1:1/wechatpay/notify/demo"
 )
 
@@ -43,8 +46,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func newPlatform(t testing.TB, change func(*sandbox.Options)) *sandbox.Platform {
 	t.Helper()
 	o := sandbox.Options{
-		Merchants: []sandbox.Merchant{{Mchid: mchid, Appid: appid}, {Mchid: other, Appid: otherApp}, {Mchid: other, Appid: appid}},
-		Client:    &http.Client{Transport: answering(http.StatusOK)},
+		Merchants: []sandbox.Merchant{{Mchid: mchid, Appid: appid}, {Mchid: other, Appid: otherApp}, {Mchid: other, Appid: appid},
+			{Mchid: provider, Appid: appid, ServiceProvider: true, SubMchids: []string{subMchid, subOther}}},
+		Client: &http.Client{Transport: answering(http.StatusOK)},
 	}
 	if change != nil {
 		change(&o)

@@ -49,11 +49,11 @@ func FuzzBodies(f *testing.F) {
 		m := &merchant{mchid: "19", appids: []string{"wx1"}}
 		p := &Platform{
 			now: time.Now, rand: rand.Reader, merchants: map[string]*merchant{"19": m}, mchids: []string{"19"},
-			numbers: map[numberKey]*order{}, byPR: map[string]*order{}, byTx: map[string]*order{},
+			numbers: map[numberKey]*order{}, byPR: map[string]*order{}, byPrepay: map[string]*order{}, byTx: map[string]*order{},
 		}
-		for name, create := range map[string]func(*merchant, []byte) (any, *apiError){"native": p.createNative, "combine": p.createCombine} {
+		for name, create := range map[string]operation{"native": createBasic(tradeNative), "combine": createCombine(tradeNative)} {
 			before := len(p.orders)
-			_, bad := create(m, []byte(body))
+			_, bad := create(p, &call{m: m, body: []byte(body)})
 			if (bad == nil) != (len(p.orders) == before+1) {
 				t.Fatalf("%s %q: refused %v, %d orders", name, body, bad, len(p.orders))
 			}

@@ -272,21 +272,31 @@ func signing(list []*platformKey, now time.Time) *platformKey {
 // responseKey picks the key that signs an API response: the one the request's
 // Wechatpay-Serial names, else the certificate (the public key where there is none).
 func (p *Platform) responseKey(serial string) *platformKey {
+	if k := p.validKey(strings.TrimSpace(serial)); k != nil {
+		return k
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	serial = strings.TrimSpace(serial)
-	for _, list := range [][]*platformKey{p.publicKeys, p.certificates} {
-		for _, k := range list {
-			if k.id == serial && k.validAt(now) {
-				return k
-			}
-		}
-	}
 	if k := signing(p.certificates, now); k != nil {
 		return k
 	}
 	return signing(p.publicKeys, now)
+}
+
+// validKey is the platform key of this id that is valid now, or nil.
+func (p *Platform) validKey(id string) *platformKey {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	for _, list := range [][]*platformKey{p.publicKeys, p.certificates} {
+		for _, k := range list {
+			if k.id == id && k.validAt(now) {
+				return k
+			}
+		}
+	}
+	return nil
 }
 
 // callbackKey picks the key that signs the next callback, by the share.

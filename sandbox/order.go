@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,8 +16,9 @@ type Kind string
 
 // The kinds of orders the sandbox knows.
 const (
-	Native  Kind = "native"  // Native下单
-	Combine Kind = "combine" // 合单下单-Native
+	Basic   Kind = "basic"   // 基础支付 of a direct merchant
+	Partner Kind = "partner" // 基础支付 of a service provider
+	Combine Kind = "combine" // 合单支付
 )
 
 // TradeState is WeChat Pay's trade_state, as far as the sandbox goes.
@@ -30,7 +33,9 @@ const (
 
 const (
 	codeURLPrefix = "weixin://wxpay/bizpayurl?pr="
-	codeURLLife   = 2 * time.Hour
+	h5URLPrefix   = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id="
+	prepayLife    = 2 * time.Hour // of a code_url and a prepay_id
+	h5Life        = 5 * time.Minute
 	orderLife     = 7 * 24 * time.Hour // an unpaid order closes by itself
 	maxAmount     = int64(1e12)        // fen, of one sub-order; keeps every sum within int64
 )
@@ -45,6 +50,7 @@ type numberKey struct{ mchid, number string }
 // order is a basic order (one line) or a combine order (its sub-orders).
 type order struct {
 	kind        Kind
+	trade       tradeType
 	mchid       string // of who signed; combine_mchid
 	appid       string
 	number      string // out_trade_no or combine_out_trade_no
@@ -54,10 +60,11 @@ type order struct {
 	expires     time.Time // time_expire; zero: none
 	created     time.Time
 	fingerprint [sha256.Size]byte
-	pr          string // of the code_url
-	prIssued    time.Time
+	pr          string // of the code_url; names the order's page whatever the trade type
+	prepayID    string
+	prIssued    time.Time // when pr and prepayID were
 	state       TradeState
-	openid      string
+	payer       payerID // who may pay, of a JSAPI order; who paid, of any
 	paidAt      time.Time
 	callback    *callback // nil until paid
 }
@@ -70,6 +77,9 @@ type line struct {
 	transactionID                     string
 }
 
+// payerID is the payer's openid for the order's appid, and for a sub_appid.
+type payerID struct{ openid, subOpenid string }
+
 // settle closes an order whose seven days are over.
 func (o *order) settle(now time.Time) {
 	if o.state == NotPay && now.Sub(o.created) >= orderLife {
@@ -78,6 +88,22 @@ func (o *order) settle(now time.Time) {
 }
 
 func (o *order) codeURL() string { return codeURLPrefix + o.pr }
+
+func (o *order) h5URL() string { return h5URLPrefix + o.prepayID + "&package=" + o.packageNo() }
+
+// packageNo is ten digits that stay as long as the prepay_id.
+func (o *order) packageNo() string {
+	sum := sha256.Sum256([]byte(o.prepayID))
+	return strconv.FormatUint(1_000_000_000+binary.BigEndian.Uint64(sum[:])%9_000_000_000, 10)
+}
+
+// payLife is how long what a payer pays with stays good.
+func (o *order) payLife() time.Duration {
+	if o.trade == tradeH5 {
+		return h5Life
+	}
+	return prepayLife
+}
 
 func (o *order) total() (sum int64) {
 	for _, l := range o.lines {
@@ -89,12 +115,16 @@ func (o *order) total() (sum int64) {
 // Order is a picture of an order at one moment.
 type Order struct {
 	Kind       Kind       `json:"kind"`
+	TradeType  string     `json:"trade_type"` // NATIVE, JSAPI, APP or MWEB (H5)
 	Mchid      string     `json:"mchid"`
 	Appid      string     `json:"appid"`
 	OutTradeNo string     `json:"out_trade_no"` // a combine order's combine_out_trade_no
 	State      TradeState `json:"trade_state"`
-	Total      int64      `json:"total"` // fen
-	CodeURL    string     `json:"code_url"`
+	Total      int64      `json:"total"`               // fen
+	CodeURL    string     `json:"code_url,omitempty"`  // of a NATIVE order
+	PrepayID   string     `json:"prepay_id,omitempty"` // of a JSAPI or APP order
+	H5URL      string     `json:"h5_url,omitempty"`    // of an MWEB order
+	PR         string     `json:"pr"`                  // its page is /sandbox/pay/{pr}
 	NotifyURL  string     `json:"notify_url"`
 	Created    time.Time  `json:"created"`
 	SubOrders  []SubOrder `json:"sub_orders"` // one for a basic order
@@ -115,8 +145,10 @@ type SubOrder struct {
 func (o *order) viewLocked() Order {
 	v := Order{
 		Kind: o.kind, Mchid: o.mchid, Appid: o.appid, OutTradeNo: o.number, State: o.state,
-		Total: o.total(), CodeURL: o.codeURL(), NotifyURL: o.notifyURL, Created: stamp(o.created),
+		TradeType: string(o.trade), Total: o.total(), PR: o.pr, NotifyURL: o.notifyURL, Created: stamp(o.created),
 	}
+	prepay := o.prepay()
+	v.CodeURL, v.PrepayID, v.H5URL = prepay.CodeURL, prepay.PrepayID, prepay.H5URL
 	for _, l := range o.lines {
 		v.SubOrders = append(v.SubOrders, SubOrder{
 			Mchid: l.mchid, SubMchid: l.subMchid, OutTradeNo: l.number,
@@ -137,7 +169,7 @@ var (
 	ErrNotPaid   = errors.New("sandbox: order is not paid")
 	ErrPaid      = errors.New("sandbox: order is paid already")
 	ErrShut      = errors.New("sandbox: order is closed")
-	ErrExpired   = errors.New("sandbox: the code_url is over two hours old or time_expire has passed")
+	ErrExpired   = errors.New("sandbox: what to pay with is too old (code_url and prepay_id two hours, h5_url five minutes) or time_expire has passed")
 )
 
 // Orders returns every order, the oldest first.
@@ -154,7 +186,7 @@ func (p *Platform) Orders() []Order {
 }
 
 // Order returns one order by its out_trade_no, combine_out_trade_no, the number
-// of one of its sub-orders, "mchid:number", or its code_url.
+// of one of its sub-orders, "mchid:number", its code_url, prepay_id or h5_url.
 func (p *Platform) Order(ref string) (Order, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -167,8 +199,8 @@ func (p *Platform) Order(ref string) (Order, error) {
 
 func (p *Platform) findLocked(ref string) (*order, error) {
 	var found *order
-	if pr, ok := strings.CutPrefix(ref, codeURLPrefix); ok {
-		found = p.byPR[pr]
+	if o, ok := p.byLinkLocked(ref); ok {
+		found = o
 	} else if mchid, number, ok := strings.Cut(ref, ":"); ok {
 		found = p.numbers[numberKey{mchid, number}]
 	} else {
@@ -190,61 +222,105 @@ func (p *Platform) findLocked(ref string) (*order, error) {
 	return found, nil
 }
 
+// byLinkLocked finds an order by what to pay with; ok says that ref is such a thing.
+func (p *Platform) byLinkLocked(ref string) (o *order, ok bool) {
+	if pr, ok := strings.CutPrefix(ref, codeURLPrefix); ok {
+		return p.byPR[pr], true
+	}
+	if h5, ok := strings.CutPrefix(ref, h5URLPrefix); ok {
+		ref, _, _ = strings.Cut(h5, "&")
+		return p.byPrepay[ref], true
+	}
+	o, ok = p.byPrepay[ref]
+	return o, ok
+}
+
 // place records a new order, or finds that it was placed before. The answer is
-// its code_url.
-func (p *Platform) place(o *order) (string, *apiError) {
-	pr := p.randomText(9)
+// what to pay with.
+func (p *Platform) place(o *order) (any, *apiError) {
+	pr, prepayID := p.randomText(9), "wx"+p.now().In(beijing).Format("20060102150405")+p.randomFrom("0123456789abcdef", 20)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
 	if old := p.numbers[numberKey{o.mchid, o.number}]; old != nil {
 		old.settle(now)
 		switch {
-		case old.kind != o.kind || old.number != o.number || old.mchid != o.mchid || old.fingerprint != o.fingerprint:
-			return "", errNumberUsed()
+		case old.kind != o.kind || old.trade != o.trade || old.number != o.number || old.mchid != o.mchid || old.fingerprint != o.fingerprint:
+			return nil, errNumberUsed()
 		case old.state == Success:
-			return "", errOrderPaid()
+			return nil, errOrderPaid()
 		case old.state == Closed:
-			return "", errOrderClosed()
+			return nil, errOrderClosed()
 		}
-		if now.Sub(old.prIssued) >= codeURLLife {
-			delete(p.byPR, old.pr)
-			old.pr, old.prIssued = pr, now
-			p.byPR[pr] = old
+		if now.Sub(old.prIssued) >= old.payLife() {
+			p.issueLocked(old, pr, prepayID)
 		}
-		return old.codeURL(), nil
+		return old.prepay(), nil
 	}
 	if len(p.orders) >= maxOrders {
-		return "", errSystem()
+		return nil, errSystem()
 	}
 	keys := map[numberKey]bool{{o.mchid, o.number}: true}
 	if o.kind == Combine {
 		for _, l := range o.lines {
 			k := numberKey{l.mchid, l.number}
 			if p.numbers[k] != nil || keys[k] {
-				return "", errNumberUsed()
+				return nil, errNumberUsed()
 			}
 			keys[k] = true
 		}
 	}
-	o.created, o.state, o.pr, o.prIssued = now, NotPay, pr, now
+	o.created, o.state = now, NotPay
 	for k := range keys {
 		p.numbers[k] = o
 	}
-	p.byPR[pr] = o
+	p.issueLocked(o, pr, prepayID)
 	p.orders = append(p.orders, o)
-	return o.codeURL(), nil
+	return o.prepay(), nil
 }
 
-// ownOrder returns an order placed by m under exactly this number, as a copy.
-func (p *Platform) ownOrder(m *merchant, kind Kind, number string) (order, *apiError) {
+// issueLocked gives o something new to pay with; the old is gone. p.mu is held.
+func (p *Platform) issueLocked(o *order, pr, prepayID string) {
+	delete(p.byPR, o.pr)
+	delete(p.byPrepay, o.prepayID)
+	o.pr, o.prepayID, o.prIssued = pr, prepayID, p.now()
+	p.byPR[pr], p.byPrepay[prepayID] = o, o
+}
+
+// ownOrder returns an order placed by m under exactly this number, as a copy;
+// a partner order only for its sub_mchid.
+func (p *Platform) ownOrder(m *merchant, kind Kind, number, subMchid string) (order, *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	o, bad := p.ownLocked(m, kind, number, subMchid)
+	if bad != nil {
+		return order{}, bad
+	}
+	return o.copyLocked(), nil
+}
+
+func (p *Platform) ownLocked(m *merchant, kind Kind, number, subMchid string) (*order, *apiError) {
 	o := p.numbers[numberKey{m.mchid, number}]
-	if o == nil || o.kind != kind || o.mchid != m.mchid || o.number != number {
-		return order{}, errNoOrder()
+	if o == nil || o.kind != kind || o.mchid != m.mchid || o.number != number ||
+		kind == Partner && o.lines[0].subMchid != subMchid {
+		return nil, errNoOrder()
 	}
 	o.settle(p.now())
+	return o, nil
+}
+
+// orderByTransaction is ownOrder by transaction_id.
+func (p *Platform) orderByTransaction(m *merchant, kind Kind, id, subMchid string) (order, *apiError) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.byTx[id]
+	if o == nil {
+		return order{}, errNoOrder()
+	}
+	o, bad := p.ownLocked(m, kind, o.number, subMchid)
+	if bad != nil || o.lines[0].transactionID != id {
+		return order{}, errNoOrder()
+	}
 	return o.copyLocked(), nil
 }
 
@@ -259,14 +335,13 @@ func (o *order) copyLocked() order {
 }
 
 // closeOrder closes an unpaid order.
-func (p *Platform) closeOrder(m *merchant, kind Kind, number string) *apiError {
+func (p *Platform) closeOrder(m *merchant, kind Kind, number, subMchid string) *apiError {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	o := p.numbers[numberKey{m.mchid, number}]
-	if o == nil || o.kind != kind || o.mchid != m.mchid || o.number != number {
-		return errNoOrder()
+	o, bad := p.ownLocked(m, kind, number, subMchid)
+	if bad != nil {
+		return bad
 	}
-	o.settle(p.now())
 	switch o.state {
 	case Success:
 		return errOrderPaid()
@@ -287,7 +362,11 @@ func (o *order) readCommon(body *object) {
 		}
 	}
 	o.expires = readTime(body, "time_expire")
-	o.deviceID = body.child("scene_info", false).text("device_id", false, 0, 32)
+	h5 := o.trade == tradeH5
+	scene := body.child("scene_info", h5)
+	o.deviceID = scene.text("device_id", false, 0, 32)
+	scene.text("payer_client_ip", h5, 1, 45)
+	scene.child("h5_info", h5).text("type", h5, 1, 32)
 }
 
 func readTime(body *object, name string) time.Time {

@@ -86,15 +86,8 @@ type indexPage struct {
 	Busy   bool
 }
 
-// pageOrder is an Order with what the pages link to.
-type pageOrder struct {
-	Order
-	PR string
-}
-
-func asPageOrder(o Order) pageOrder {
-	return pageOrder{o, strings.TrimPrefix(o.CodeURL, codeURLPrefix)}
-}
+// pageOrder is an Order on a page.
+type pageOrder struct{ Order }
 
 func (o pageOrder) busy() bool { return o.Callback != nil && o.Callback.State == Sending }
 
@@ -106,7 +99,7 @@ func (s *pageServer) index(w http.ResponseWriter, _ *http.Request) {
 			page.More = i + 1
 			break
 		}
-		o := asPageOrder(all[i])
+		o := pageOrder{all[i]}
 		page.Busy = page.Busy || o.busy() || o.State == NotPay
 		page.Orders = append(page.Orders, o)
 	}
@@ -129,7 +122,7 @@ func (s *pageServer) showWith(w http.ResponseWriter, r *http.Request, status int
 		s.render(w, http.StatusNotFound, "missing.html", nil)
 		return
 	}
-	page := payPage{pageOrder: asPageOrder(o), Problem: problem}
+	page := payPage{pageOrder: pageOrder{o}, Problem: problem}
 	page.Busy = page.busy()
 	s.render(w, status, "pay.html", page)
 }
@@ -185,14 +178,16 @@ func formFaults(r *http.Request) (Faults, error) {
 	return f, nil
 }
 
-// find is where a shop's page links to with the code_url it has.
+// find is where a shop's page links to with the code_url, prepay_id or h5_url it has.
 func (s *pageServer) find(w http.ResponseWriter, r *http.Request) {
-	o, err := s.p.Order(r.URL.Query().Get("code_url"))
-	if err != nil || !strings.HasPrefix(r.URL.Query().Get("code_url"), codeURLPrefix) {
+	q := r.URL.Query()
+	ref := q.Get("code_url") + q.Get("prepay_id") + q.Get("h5_url")
+	o, err := s.p.Order(ref)
+	if err != nil || ref != o.CodeURL && ref != o.PrepayID && ref != o.H5URL {
 		s.render(w, http.StatusNotFound, "missing.html", nil)
 		return
 	}
-	http.Redirect(w, r, "/sandbox/pay/"+asPageOrder(o).PR, http.StatusSeeOther)
+	http.Redirect(w, r, "/sandbox/pay/"+o.PR, http.StatusSeeOther)
 }
 
 func (s *pageServer) style(w http.ResponseWriter, r *http.Request) {
@@ -207,7 +202,7 @@ func (s *pageServer) qr(w http.ResponseWriter, r *http.Request) {
 		ref = codeURLPrefix + q.Get("pr")
 	}
 	o, err := s.p.Order(ref)
-	if err != nil || !strings.HasPrefix(ref, codeURLPrefix) {
+	if err != nil || o.CodeURL != ref {
 		http.NotFound(w, r)
 		return
 	}

@@ -44,7 +44,7 @@ func (f Faults) check() error {
 	return nil
 }
 
-// Pay pays an order as a user who scans its code_url and confirms. The state
+// Pay pays an order as a user who scans its code_url, or confirms in its mini program, app or page. The state
 // is SUCCESS when Pay returns; the callback is sent in the background, wait for
 // it with WaitCallback or WaitState. ref is as for Order.
 func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
@@ -73,7 +73,10 @@ func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
 	if f.WrongAmount != 0 && o.lines[0].total+f.WrongAmount < 0 {
 		return Callback{}, fmt.Errorf("sandbox: wrong_amount %d makes the amount negative", f.WrongAmount)
 	}
-	o.state, o.paidAt, o.openid = Success, stamp(now), openid
+	o.state, o.paidAt = Success, stamp(now)
+	if o.payer == (payerID{}) { // of a JSAPI order it is fixed
+		o.payer.openid = openid
+	}
 	for i, l := range o.lines {
 		l.payerTotal = l.total
 		if i == 0 {
@@ -102,7 +105,7 @@ func (o *order) payable(now time.Time) error {
 		return ErrShut
 	case NotPay:
 	}
-	if now.Sub(o.prIssued) >= codeURLLife || !o.expires.IsZero() && !now.Before(o.expires) {
+	if now.Sub(o.prIssued) >= o.payLife() || !o.expires.IsZero() && !now.Before(o.expires) {
 		return ErrExpired
 	}
 	return nil

@@ -15,10 +15,19 @@ import (
 )
 
 // Merchant is one mchid (商户号) of the platform and one appid bound to it.
-// Several entries with one Mchid add appids; the first one is the default.
+// Several entries with one Mchid add appids and sub_mchids; the first appid is
+// the default.
 type Merchant struct {
 	Mchid string // 1 to 32 digits
 	Appid string // "wx" and more; 3 to 32 letters and digits
+
+	// ServiceProvider makes it a service provider (服务商): it orders through
+	// /v3/pay/partner/, combines 1 to 50 sub-orders, and names a sub_mchid
+	// wherever money is concerned. The zero value is a direct merchant
+	// (直连商户), which never names one. Entries with one Mchid must agree.
+	ServiceProvider bool
+	// SubMchids are the sub-merchants (子商户) of a service provider. Empty: any.
+	SubMchids []string
 }
 
 // KeyMode says which keys the platform signs with and hands out.
@@ -86,6 +95,7 @@ type Platform struct {
 	shareCarry   int
 	numbers      map[numberKey]*order // out_trade_no, combine_out_trade_no and sub-orders' numbers
 	byPR         map[string]*order
+	byPrepay     map[string]*order
 	byTx         map[string]*order
 	orders       []*order // in order of creation
 	apiFaults    []*apiFault
@@ -98,6 +108,8 @@ type merchant struct {
 	key       *rsa.PrivateKey
 	apiV3Key  string
 	publicKey *rsa.PublicKey
+	provider  bool
+	subMchids []string // of a provider; empty: any
 }
 
 func (m *merchant) hasAppid(appid string) bool {
@@ -127,6 +139,7 @@ func New(o Options) (*Platform, error) {
 		share:     50,
 		numbers:   map[numberKey]*order{},
 		byPR:      map[string]*order{},
+		byPrepay:  map[string]*order{},
 		byTx:      map[string]*order{},
 	}
 	switch p.keyMode {
@@ -179,10 +192,22 @@ func (p *Platform) addMerchants(list []Merchant) error {
 		}
 		known := p.merchants[m.Mchid]
 		if known == nil {
-			known = &merchant{mchid: m.Mchid}
+			known = &merchant{mchid: m.Mchid, provider: m.ServiceProvider}
 			p.merchants[m.Mchid] = known
 			p.mchids = append(p.mchids, m.Mchid)
 		}
+		if known.provider != m.ServiceProvider {
+			return fmt.Errorf("sandbox: mchid %s is a service provider in one entry and not in another", m.Mchid)
+		}
+		if len(m.SubMchids) > 0 && !m.ServiceProvider {
+			return fmt.Errorf("sandbox: mchid %s has sub_mchids but is no service provider", m.Mchid)
+		}
+		for _, s := range m.SubMchids {
+			if !mchidPattern.MatchString(s) {
+				return fmt.Errorf("sandbox: sub_mchid %q: want 1 to 32 digits", s)
+			}
+		}
+		known.subMchids = append(known.subMchids, m.SubMchids...)
 		if known.hasAppid(m.Appid) {
 			return fmt.Errorf("sandbox: mchid %s has appid %s twice", m.Mchid, m.Appid)
 		}

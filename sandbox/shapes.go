@@ -131,9 +131,38 @@ func (o *order) transaction() transaction {
 		Amount: amount{Total: l.total, Currency: "CNY"},
 	}
 	if o.state == Success {
-		t.TransactionID, t.TradeType, t.BankType = l.transactionID, "NATIVE", bankType
-		t.SuccessTime, t.Payer, t.Promotions = rfc3339(o.paidAt), &payer{o.openid}, l.promotions()
+		t.TransactionID, t.TradeType, t.BankType = l.transactionID, string(o.trade), bankType
+		t.SuccessTime, t.Payer, t.Promotions = rfc3339(o.paidAt), &payer{o.payer.openid}, l.promotions()
 		t.Amount.PayerTotal, t.Amount.PayerCurrency = &l.payerTotal, "CNY"
+	}
+	return t
+}
+
+// partnerTransaction is a partner order in queries and callbacks.
+type partnerTransaction struct {
+	SpAppid  string `json:"sp_appid"`
+	SpMchid  string `json:"sp_mchid"`
+	SubAppid string `json:"sub_appid,omitempty"`
+	SubMchid string `json:"sub_mchid"`
+	transaction
+	Mchid *string       `json:"mchid,omitempty"` // hides those of transaction
+	Appid *string       `json:"appid,omitempty"`
+	Payer *partnerPayer `json:"payer,omitempty"`
+}
+
+type partnerPayer struct {
+	SpOpenid  string `json:"sp_openid,omitempty"`
+	SubOpenid string `json:"sub_openid,omitempty"`
+}
+
+func (o *order) partnerTransaction() partnerTransaction {
+	l := o.lines[0]
+	t := partnerTransaction{
+		SpAppid: o.appid, SpMchid: o.mchid, SubAppid: l.subAppid, SubMchid: l.subMchid,
+		transaction: o.transaction(),
+	}
+	if o.state == Success {
+		t.Payer = &partnerPayer{o.payer.openid, o.payer.subOpenid}
 	}
 	return t
 }
@@ -147,14 +176,14 @@ func (o *order) combineTransaction() combineTransaction {
 			Amount: subAmount{TotalAmount: l.total, Currency: "CNY"},
 		}
 		if o.state == Success {
-			s.TransactionID, s.TradeType, s.BankType = l.transactionID, "NATIVE", bankType
+			s.TransactionID, s.TradeType, s.BankType = l.transactionID, string(o.trade), bankType
 			s.SuccessTime, s.Promotions = rfc3339(o.paidAt), l.promotions()
 			s.Amount.PayerAmount, s.Amount.PayerCurrency = &l.payerTotal, "CNY"
 		}
 		c.SubOrders = append(c.SubOrders, s)
 	}
 	if o.state == Success {
-		c.Payer = &payer{o.openid}
+		c.Payer = &payer{o.payer.openid}
 	}
 	return c
 }
