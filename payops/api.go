@@ -22,12 +22,20 @@ type request struct {
 	query  string // raw, as received
 	header http.Header
 	body   []byte
-	op     operation.Match // of /v3 requests
+	op     operation.Match // of /v3 requests; its Operation is nil when nothing stands for the path
+	// listed is true when the operation table knows the operation.
+	listed bool
+	// signed is what is signed in place of the body, nil for the body: the meta
+	// part of an upload. malformed is true when an upload has none.
+	signed    []byte
+	malformed *refusal
 	// live ends when the caller goes away or the deadline passes; waiting for
 	// something before the first byte is sent heeds it.
 	live context.Context
 	// call goes on when the caller goes away: what has begun is finished.
 	call context.Context
+	// client is the caller's own context, without a deadline.
+	client context.Context
 	// sending is set just before the first byte may leave.
 	sending bool
 }
@@ -39,7 +47,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	live, cancelLive := context.WithTimeout(r.Context(), a.timeout)
 	defer cancelLive()
-	q := &request{method: r.Method, header: r.Header, live: live, call: call}
+	q := &request{method: r.Method, header: r.Header, live: live, call: call, client: r.Context()}
 	defer func() {
 		cause := recover()
 		if cause == nil {
@@ -69,11 +77,30 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, q *request) *refusal
 	if err != nil {
 		return unauthorized(err)
 	}
-	if refused := a.readBody(r, q); refused != nil {
+	q.match()
+	limit := a.maxBody
+	if q.uploads() {
+		release, refused := a.uploadSlot(q)
+		if refused != nil {
+			return refused
+		}
+		defer release()
+		limit = a.maxUpload
+	}
+	if refused := readBody(r, q, limit); refused != nil {
 		return refused
 	}
-	if q.caller, err = pending.Finish(q.method, join(q.path, q.query), q.body); err != nil {
+	signed := q.body
+	if q.uploads() {
+		if q.signed, q.malformed = uploadMeta(q); q.malformed == nil {
+			signed = q.signed // as WeChat Pay has it, so that official SDKs can call
+		}
+	}
+	if q.caller, err = pending.Finish(q.method, join(q.path, q.query), signed); err != nil {
 		return unauthorized(err)
+	}
+	if !cleanHeader(q.header) {
+		return badRequest(RuleHeader, "a header that goes on to WeChat Pay is too long or holds a control character")
 	}
 	switch {
 	case strings.HasPrefix(q.path, "/v3/"):
@@ -86,61 +113,70 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, q *request) *refusal
 
 // serveV3 serves WeChat Pay's own paths.
 func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
-	op, known := operation.Find(q.method, q.path)
-	if !known {
-		if !cleanPath(q.path) {
-			return badRequest(RulePath, "the path holds an empty, dot or doubly encoded segment")
-		}
-		if !q.caller.AllowsEverything() {
-			return notAllowed("the operation is not known, and the caller is not allowed every path")
-		}
-		return notAvailable()
-	}
-	if !q.caller.Allows(op.Group) {
-		return notAllowed("the caller is not allowed " + string(op.Group))
-	}
-	if !op.Served() {
+	switch {
+	case !q.listed && !cleanPath(q.path):
+		return badRequest(RulePath, "the path holds an empty, dot or doubly encoded segment")
+	case !q.listed && !q.caller.AllowsEverything():
+		return notAllowed("the operation is not known, and the caller is not allowed every path")
+	case q.op.Operation == nil:
+		return badRequest(RulePath, "the operation is not known, and its path or method may be another spelling of one that is")
+	case q.listed && !q.caller.Allows(q.op.Group):
+		return notAllowed("the caller is not allowed " + string(q.op.Group))
+	case !q.op.Served():
 		return notAvailable()
 	}
 	if err := a.merchant.Ready(); err != nil {
 		return notReady()
 	}
-	q.op = op
-	switch op.Act {
+	switch q.op.Act {
 	case operation.ActCreate:
 		return a.create(w, q)
 	case operation.ActQuery:
 		return a.query(w, q)
 	case operation.ActClose:
 		return a.close(w, q)
+	case operation.ActForward:
+		return a.forward(w, q)
+	case operation.ActDownload:
+		return a.download(w, q)
 	case operation.ActNone:
 	}
 	return notAvailable()
 }
 
+// match finds the operation of a /v3 request.
+func (q *request) match() {
+	if !strings.HasPrefix(q.path, "/v3/") {
+		return
+	}
+	if q.op, q.listed = operation.Find(q.method, q.path); !q.listed {
+		q.op, _ = operation.Unlisted(q.method, q.path, isMultipart(q.header))
+	}
+}
+
 // readBody reads the body up to the limit.
-func (a *API) readBody(r *http.Request, q *request) *refusal {
-	if r.ContentLength > a.maxBody {
-		return a.tooLarge()
+func readBody(r *http.Request, q *request, limit int64) *refusal {
+	if r.ContentLength > limit {
+		return tooLarge()
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, a.maxBody+1))
-	var tooLarge *http.MaxBytesError
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	var overLimit *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
-		return a.tooLarge()
+	case errors.As(err, &overLimit):
+		return tooLarge()
 	case err != nil:
 		return badRequest(RuleBody, "the body cannot be read to its end")
-	case int64(len(body)) > a.maxBody:
-		return a.tooLarge()
+	case int64(len(body)) > limit:
+		return tooLarge()
 	}
 	q.body = body
 	return nil
 }
 
-func (a *API) tooLarge() *refusal {
+func tooLarge() *refusal {
 	return refuse(http.StatusRequestEntityTooLarge, codeParam, RuleTooLarge, "the body is too large")
 }
 
@@ -150,7 +186,7 @@ func notAllowed(message string) *refusal {
 
 func notAvailable() *refusal {
 	return refuse(http.StatusForbidden, codeNoAuth, RuleNotAvailable,
-		"this version of the gateway does not serve the operation yet; it serves Native orders, basic and combine: create, query, close")
+		"this version of the gateway does not serve the operation yet: refunds, transfers and profit sharing are not passed on")
 }
 
 func notReady() *refusal {

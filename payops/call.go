@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -75,13 +76,14 @@ func (a *API) ledgerRefusal(err error) *refusal {
 func (a *API) send(q *request, id, target string, body []byte, repeatable bool) send.Result {
 	q.sending = true
 	header := q.header
-	if body != nil && header.Get("Content-Type") == "" {
+	if len(body) > 0 && header.Get("Content-Type") == "" {
 		header = header.Clone()
 		header.Set("Content-Type", "application/json")
 	}
 	started := a.now()
 	res := a.sender.Do(q.call, send.Request{
-		Method: q.method, Target: target, Header: header, Body: body, Repeatable: repeatable,
+		Method: q.method, Target: target, Header: header, Body: body, Signed: q.signed, Repeatable: repeatable,
+		Stream: q.op.Act == operation.ActDownload,
 	})
 	took := a.now().Sub(started)
 	a.observer.Called(q.op.Group, res.Outcome, took)
@@ -108,8 +110,8 @@ func (a *API) observe(res send.Result) {
 	}
 }
 
-// finish writes the outcome row, and in the same step what change does to the
-// order. It does not fail the call: WeChat Pay has answered, and the intent row
+// finish writes the outcome row, and in the same step what change, if any, does
+// to the order. It does not fail the call: WeChat Pay has answered, and the intent row
 // stays pending, which is as good as unknown. Reports whether it is written.
 func (a *API) finish(q *request, id string, key storage.OrderKey, res send.Result, change func(*storage.Order) (changed bool)) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.call), outcomeTimeout)
@@ -127,7 +129,7 @@ func (a *API) finish(q *request, id string, key storage.OrderKey, res send.Resul
 			rows.Call.Code = errorCode(res.Body)
 		}
 		orderChanged = false
-		if rows.Order != nil && change(rows.Order) {
+		if change != nil && rows.Order != nil && change(rows.Order) {
 			rows.Order.UpdatedAt = a.now()
 			orderChanged = true
 		}

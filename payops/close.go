@@ -23,7 +23,13 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	key := storage.OrderKey{Mchid: a.merchant.Mchid(), Number: number}
+	d := &draft{body: body, order: storage.Order{Key: storage.OrderKey{Mchid: a.merchant.Mchid(), Number: number}}}
+	if q.op.Kind != storage.OrderCombine { // a combine close names no combine_mchid
+		if refused := a.payee(d, o, namesOf(q.op.Kind)); refused != nil {
+			return refused
+		}
+	}
+	key := d.order.Key
 	unlock, err := a.locks.lock(q.live, key)
 	if err != nil {
 		return busy()
@@ -38,14 +44,10 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 	if known && order.Key != key {
 		return conflict(RuleCombineOnly, "the number is a sub-order's; close its combine order (合单关单)")
 	}
-	d := &draft{body: body}
 	if q.op.Kind == storage.OrderCombine {
-		refused = a.closeCombine(w, d, o, order, known)
-	} else {
-		refused = a.closeBasic(d, o)
-	}
-	if refused != nil {
-		return refused
+		if refused := a.closeCombine(w, d, o, order, known); refused != nil {
+			return refused
+		}
 	}
 
 	id, refused := a.begin(q, key, func(*storage.Rows) error { return nil })
@@ -65,17 +67,6 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 		w.Header().Add(headerWarning, warningLedger)
 	}
 	return a.answer(w, res, done)
-}
-
-// closeBasic completes and checks {"mchid": …}.
-func (a *API) closeBasic(d *draft, o object) *refusal {
-	if refused := d.fill(o, "mchid", a.merchant.Mchid()); refused != nil {
-		return refused
-	}
-	if mchid, _ := o.text("mchid"); mchid != "" && mchid != a.merchant.Mchid() {
-		return conflict(RuleMchid, "mchid is not the mchid that this gateway signs for")
-	}
-	return nil
 }
 
 // closeCombine completes and checks the list of sub-orders: a combine order is

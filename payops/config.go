@@ -20,6 +20,15 @@ const (
 	DefaultMaxBody = 1 << 20
 	// DefaultTimeout bounds a call to WeChat Pay, fail-over included.
 	DefaultTimeout = 25 * time.Second
+	// DefaultMaxUpload is the largest body of a multipart upload, in bytes: WeChat
+	// Pay takes files of up to 7.5 MB.
+	DefaultMaxUpload = 16 << 20
+	// DefaultMaxDownload is the largest file that is streamed to a caller, in bytes.
+	DefaultMaxDownload = 1 << 30
+	// DefaultDownloadTimeout bounds the streaming of a file.
+	DefaultDownloadTimeout = 10 * time.Minute
+	// uploadSlots is how many uploads are held in memory at a time.
+	uploadSlots = 8
 	// outcomeTimeout bounds the writing of an outcome row.
 	outcomeTimeout = 5 * time.Second
 )
@@ -49,8 +58,17 @@ type Config struct {
 	LedgerChanged func(ctx context.Context, key storage.OrderKey)
 	// MaxBody is the largest request body in bytes. Default: [DefaultMaxBody].
 	MaxBody int64
+	// MaxUpload is the largest body of a multipart upload in bytes. Default:
+	// [DefaultMaxUpload].
+	MaxUpload int64
+	// MaxDownload is the largest streamed file in bytes. Default:
+	// [DefaultMaxDownload].
+	MaxDownload int64
 	// Timeout bounds one call, fail-over included. Default: [DefaultTimeout].
 	Timeout time.Duration
+	// DownloadTimeout bounds the streaming of a file. Default:
+	// [DefaultDownloadTimeout].
+	DownloadTimeout time.Duration
 	// Attempt is how long one host has to answer. Default: [send.DefaultAttempt],
 	// and at most half of Timeout.
 	Attempt time.Duration
@@ -72,6 +90,10 @@ type API struct {
 	maxBody  int64
 	timeout  time.Duration
 	locks    keyLocks
+
+	maxUpload, maxDownload int64
+	downloadTimeout        time.Duration
+	uploads                chan struct{} // holds one value for each upload in memory
 }
 
 var _ http.Handler = (*API)(nil)
@@ -85,6 +107,8 @@ func New(cfg Config) (*API, error) {
 		merchant: cfg.Merchant, ledger: cfg.Ledger, callers: cfg.Callers,
 		now: cfg.Now, log: cfg.Logger, observer: cfg.Observer, changed: cfg.LedgerChanged,
 		maxBody: cfg.MaxBody, timeout: cfg.Timeout, ids: &idSource{rand: cfg.Rand},
+		maxUpload: cfg.MaxUpload, maxDownload: cfg.MaxDownload, downloadTimeout: cfg.DownloadTimeout,
+		uploads: make(chan struct{}, uploadSlots),
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -105,8 +129,17 @@ func New(cfg Config) (*API, error) {
 	if a.maxBody <= 0 {
 		a.maxBody = DefaultMaxBody
 	}
+	if a.maxUpload <= 0 {
+		a.maxUpload = DefaultMaxUpload
+	}
+	if a.maxDownload <= 0 {
+		a.maxDownload = DefaultMaxDownload
+	}
 	if a.timeout <= 0 {
 		a.timeout = DefaultTimeout
+	}
+	if a.downloadTimeout <= 0 {
+		a.downloadTimeout = DefaultDownloadTimeout
 	}
 	attempt := cfg.Attempt
 	if attempt <= 0 {

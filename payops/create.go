@@ -61,12 +61,19 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 		return refused
 	}
 
-	res := a.send(q, id, q.path, d.body, true)
+	// A payment code is charged in the call: the same bytes are not sent twice.
+	res := a.send(q, id, q.path, d.body, !q.op.CodePay())
 	// 202: taken, not yet done; WeChat Pay asks for the same request again.
 	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
+	if q.op.CodePay() && res.Outcome == send.Rejected && !notCharged[errorCode(res.Body)] {
+		known = false // the payer may be typing the password
+	}
 	written := a.finish(q, id, key, res, func(o *storage.Order) bool {
 		return created(o, before, res, known)
 	})
+	if q.op.CodePay() && res.Outcome == send.Succeeded {
+		a.queried(q.call, q.op.Kind, key, res) // the answer is the transaction
+	}
 	if d.order.ForeignNotifyURL {
 		w.Header().Add(headerWarning, warningForeign)
 	}
@@ -74,6 +81,14 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 		w.Header().Add(headerWarning, warningLedger)
 	}
 	return a.answer(w, res, known)
+}
+
+// notCharged are the error codes of a payment-code charge that say that there is
+// no charge and will be none. Every other one, USERPAYING first of all, leaves
+// it open: query, and reverse (撤销) what is not paid.
+var notCharged = map[string]bool{
+	"PARAM_ERROR": true, "SIGN_ERROR": true, "NO_AUTH": true, "APPID_MCHID_NOT_MATCH": true, "MCH_NOT_EXISTS": true,
+	"AUTH_CODE_INVALID": true, "AUTH_CODE_EXPIRED": true, "AUTH_CODE_ERROR": true,
 }
 
 // created moves an order on by the outcome of a create call. An order that has

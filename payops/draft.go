@@ -13,14 +13,19 @@ import (
 // maxSubOrders is the most 商品单 that any merchant may put into one order.
 const maxSubOrders = 50
 
-// names are the members of a body that the gateway looks at, by kind of order.
-type names struct{ mchid, appid, number string }
+// names are the members of a body, query and answer that the gateway looks at,
+// by kind of order; sub is "" where the order itself has no sub-merchant.
+type names struct{ mchid, sub, appid, number string }
 
 func namesOf(kind storage.OrderKind) names {
-	if kind == storage.OrderCombine {
-		return names{"combine_mchid", "combine_appid", "combine_out_trade_no"}
+	switch kind {
+	case storage.OrderCombine:
+		return names{"combine_mchid", "", "combine_appid", "combine_out_trade_no"}
+	case storage.OrderPartner:
+		return names{"sp_mchid", "sub_mchid", "sp_appid", "out_trade_no"}
+	case storage.OrderBasic, storage.OrderParking:
 	}
-	return names{"mchid", "appid", "out_trade_no"}
+	return names{"mchid", "", "appid", "out_trade_no"}
 }
 
 // draft is an order as a create call states it.
@@ -82,21 +87,20 @@ func (a *API) draft(q *request) (*draft, *refusal) {
 	if !ok || !validNumber(number, kind) {
 		return nil, badNumber(n.number, kind)
 	}
-	if refused := d.fill(o, n.mchid, a.merchant.Mchid()); refused != nil {
+	d.order.Key = storage.OrderKey{Mchid: a.merchant.Mchid(), Number: number}
+	if refused := a.payee(d, o, n); refused != nil {
 		return nil, refused
 	}
-	if mchid, _ := o.text(n.mchid); mchid != "" && mchid != a.merchant.Mchid() {
-		return nil, conflict(RuleMchid, n.mchid+" is not the mchid that this gateway signs for")
-	}
-	d.order.Key = storage.OrderKey{Mchid: a.merchant.Mchid(), Number: number}
 	if refused := d.fill(o, n.appid, a.merchant.DefaultApp().Appid); refused != nil {
 		return nil, refused
 	}
 	if d.order.Appid, _ = o.text(n.appid); d.order.Appid == "" {
 		d.order.Appid = a.merchant.DefaultApp().Appid
 	}
-	if refused := a.fillNotifyURL(d, o); refused != nil {
-		return nil, refused
+	if !q.op.CodePay() {
+		if refused := a.fillNotifyURL(d, o); refused != nil {
+			return nil, refused
+		}
 	}
 	if kind == storage.OrderCombine {
 		if refused := d.readSubOrders(o); refused != nil {
@@ -112,6 +116,26 @@ func (a *API) draft(q *request) (*draft, *refusal) {
 	}
 	d.order.Content = contentOf(d.order)
 	return d, nil
+}
+
+// payee completes and checks who the order is for: the merchant's own mchid, and
+// of a partner's order its sub_mchid, which becomes part of the order's key.
+func (a *API) payee(d *draft, o object, n names) *refusal {
+	if refused := d.fill(o, n.mchid, a.merchant.Mchid()); refused != nil {
+		return refused
+	}
+	if mchid, _ := o.text(n.mchid); mchid != "" && mchid != a.merchant.Mchid() {
+		return conflict(RuleMchid, n.mchid+" is not the mchid that this gateway signs for")
+	}
+	if n.sub == "" {
+		return nil
+	}
+	sub, ok := o.text(n.sub)
+	if !ok || !validMchid(sub) {
+		return badRequest(RuleMchid, n.sub+" must be the digits of a sub-merchant's number")
+	}
+	d.order.Key.SubMchid = sub
+	return nil
 }
 
 // fill writes a member that is absent, null or empty. Every other byte of the

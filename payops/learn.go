@@ -39,14 +39,14 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 		return a.learnCombine(body)
 	case storage.OrderBasic, storage.OrderPartner, storage.OrderParking:
 	}
-	answer := gjson.ParseBytes(body)
-	mchid, sub := answer.Get("mchid").String(), ""
-	if kind == storage.OrderPartner {
-		mchid, sub = answer.Get("sp_mchid").String(), answer.Get("sub_mchid").String()
+	answer, n := gjson.ParseBytes(body), namesOf(kind)
+	mchid, sub := answer.Get(n.mchid).String(), ""
+	if n.sub != "" {
+		sub = answer.Get(n.sub).String()
 	}
 	l := learned{
-		key:           storage.OrderKey{Mchid: mchid, SubMchid: sub, Number: answer.Get("out_trade_no").String()},
-		appid:         answer.Get("appid").String(),
+		key:           storage.OrderKey{Mchid: mchid, SubMchid: sub, Number: answer.Get(n.number).String()},
+		appid:         answer.Get(n.appid).String(),
 		transactionID: answer.Get("transaction_id").String(),
 		state:         stateOf(answer.Get("trade_state").String()),
 		amount:        moneyOf(answer.Get("amount"), "total"),

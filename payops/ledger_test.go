@@ -131,6 +131,15 @@ func (l *memLedger) OpenCalls(_ context.Context, before time.Time, limit int) ([
 	return open[:min(limit, len(open))], nil
 }
 
+// forget empties the ledger.
+func (l *memLedger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.orders)
+	clear(l.subs)
+	clear(l.calls)
+}
+
 // allCalls lists the calls by id, which is by time.
 func (l *memLedger) allCalls() []storage.Call {
 	l.mu.Lock()

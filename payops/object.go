@@ -35,7 +35,7 @@ var checkedKeys = func() map[string]string {
 	m := map[string]string{}
 	for _, key := range []string{
 		"mchid", "appid", "out_trade_no", "notify_url", "time_expire", "amount", "total", "currency",
-		"combine_mchid", "combine_appid", "combine_out_trade_no", "sub_orders", "sub_mchid", "sub_appid", "total_amount",
+		"sp_mchid", "sp_appid", "combine_mchid", "combine_appid", "combine_out_trade_no", "sub_orders", "sub_mchid", "sub_appid", "total_amount",
 	} {
 		m[foldKey(key)] = key
 	}

@@ -39,10 +39,14 @@ func (a *API) query(w http.ResponseWriter, q *request) *refusal {
 	case !byTransaction:
 		key = storage.OrderKey{Mchid: a.merchant.Mchid(), Number: q.op.Param()}
 	}
-	query, refused := q.query, (*refusal)(nil)
-	if q.op.Kind == storage.OrderBasic {
-		if query, refused = a.queryMchid(q.query); refused != nil {
+	query := q.query
+	if q.op.Kind != storage.OrderCombine { // a combine order is asked for without mchid
+		var refused *refusal
+		if query, key.SubMchid, refused = a.queryMchid(q.query, namesOf(q.op.Kind)); refused != nil {
 			return refused
+		}
+		if byTransaction || q.op.Kind == storage.OrderPartner && key.SubMchid == "" {
+			key = storage.OrderKey{} // WeChat Pay says whose order it is
 		}
 	}
 	res := a.send(q, "", join(q.path, query), nil, true)
@@ -50,23 +54,34 @@ func (a *API) query(w http.ResponseWriter, q *request) *refusal {
 	return a.answer(w, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 }
 
-// queryMchid completes and checks the mchid of a query.
-func (a *API) queryMchid(query string) (string, *refusal) {
+// queryMchid completes and checks the mchid of a query, and returns its
+// sub_mchid where the kind of order has one.
+func (a *API) queryMchid(query string, n names) (completed, sub string, refused *refusal) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return "", badRequest(RulePath, "the query cannot be read")
+		return "", "", badRequest(RulePath, "the query cannot be read")
 	}
-	switch given := values["mchid"]; {
+	if n.sub != "" {
+		switch given := values[n.sub]; {
+		case len(given) > 1:
+			return "", "", badRequest(RulePath, n.sub+" appears twice in the query")
+		case len(given) == 1 && !validMchid(given[0]):
+			return "", "", badRequest(RuleMchid, n.sub+" must be the digits of a sub-merchant's number")
+		case len(given) == 1:
+			sub = given[0]
+		}
+	}
+	switch given := values[n.mchid]; {
 	case len(given) == 0 && query == "":
-		return "mchid=" + a.merchant.Mchid(), nil
+		return n.mchid + "=" + a.merchant.Mchid(), sub, nil
 	case len(given) == 0:
-		return query + "&mchid=" + a.merchant.Mchid(), nil
+		return query + "&" + n.mchid + "=" + a.merchant.Mchid(), sub, nil
 	case len(given) > 1:
-		return "", badRequest(RulePath, "mchid appears twice in the query")
+		return "", "", badRequest(RulePath, n.mchid+" appears twice in the query")
 	case given[0] != a.merchant.Mchid():
-		return "", conflict(RuleMchid, "mchid is not the mchid that this gateway signs for")
+		return "", "", conflict(RuleMchid, n.mchid+" is not the mchid that this gateway signs for")
 	}
-	return query, nil
+	return query, sub, nil
 }
 
 // queried records what a query's verified answer says. key is zero when it was

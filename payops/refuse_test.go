@@ -50,8 +50,10 @@ func TestRefusals(t *testing.T) {
 		// operations
 		{"refund, allowed, not served", "POST", "/v3/refund/domestic/refunds", "{}", []string{"Authorization", "Bearer refund-token"}, 403, payops.RuleNotAvailable},
 		{"refund, not allowed", "POST", "/v3/refund/domestic/refunds", "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
-		{"jsapi, not served", "POST", "/v3/pay/transactions/jsapi", "{}", nil, 403, payops.RuleNotAvailable},
-		{"unknown path, every path allowed", "POST", "/v3/unheard/of", "{}", nil, 403, payops.RuleNotAvailable},
+		{"transfer, every path allowed", "POST", "/v3/fund-app/mch-transfer/transfer-bills", "{}", nil, 403, payops.RuleNotAvailable},
+		{"profit sharing, every path allowed", "POST", "/v3/profitsharing/orders", "{}", nil, 403, payops.RuleNotAvailable},
+		{"refund, every path allowed", "POST", "/v3/refund/domestic/refunds", "{}", nil, 403, payops.RuleNotAvailable},
+		{"unknown path, every path allowed", "POST", "/v3/unheard/of", "{}", nil, 200, ""},
 		{"unknown path", "POST", "/v3/unheard/of", "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
 		{"other method", "DELETE", nativePath, "", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
 		{"outside", "GET", "/v2/x", "", nil, 404, payops.RulePath},

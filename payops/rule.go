@@ -23,11 +23,13 @@ const (
 	RuleBody          Rule = "body"               // 400: not the JSON object that is wanted
 	RuleDuplicateKey  Rule = "duplicate_key"      // 400: a JSON object says something twice
 	RuleContentType   Rule = "content_type"       // 400
-	RuleTooLarge      Rule = "too_large"          // 413
+	RuleTooLarge      Rule = "too_large"          // 413; 502: a file over the limit
+	RuleHeader        Rule = "header"             // 400: a header that cannot go on
+	RuleMultipart     Rule = "multipart"          // 400: an upload without exactly one meta part
 	RuleNumber        Rule = "number"             // 400: characters or length of a merchant number
 	RuleAmount        Rule = "amount"             // 400: integral, at least 1 fen, one currency
 	RuleSubOrders     Rule = "sub_orders"         // 400: the list of a combine order
-	RuleMchid         Rule = "mchid"              // 409: not the merchant's
+	RuleMchid         Rule = "mchid"              // 409: not the merchant's; 400: no sub-merchant's number
 	RuleContent       Rule = "number_content"     // 409: one number, one content
 	RuleNumberTaken   Rule = "number_taken"       // 409: the number belongs to another order
 	RuleCloseList     Rule = "close_list"         // 409: not the sub-orders of the order

@@ -11,9 +11,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,9 +141,33 @@ func verifyRequest(g got) error {
 	if err != nil {
 		return err
 	}
-	message := fmt.Sprintf("%s\n%s\n%d\n%s\n%s\n", g.method, g.uri, a.Timestamp, a.Nonce, g.body)
+	signed, err := signedBody(g)
+	if err != nil {
+		return err
+	}
+	message := fmt.Sprintf("%s\n%s\n%d\n%s\n%s\n", g.method, g.uri, a.Timestamp, a.Nonce, signed)
 	digest := sha256.Sum256([]byte(message))
 	return rsa.VerifyPKCS1v15(&keyring().merchant.PublicKey, crypto.SHA256, digest[:], signature)
+}
+
+// signedBody is the body of a request, or the meta part of an upload, as another
+// multipart reader than the gateway's finds it.
+func signedBody(g got) (string, error) {
+	media, params, err := mime.ParseMediaType(g.header.Get("Content-Type"))
+	if err != nil || media != "multipart/form-data" {
+		return g.body, nil
+	}
+	parts := multipart.NewReader(strings.NewReader(g.body), params["boundary"])
+	for {
+		part, err := parts.NextRawPart()
+		if err != nil {
+			return "", err
+		}
+		if part.FormName() == "meta" {
+			meta, err := io.ReadAll(part)
+			return string(meta), err
+		}
+	}
 }
 
 func signAnswer(h http.Header, serial string, a reply) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -84,14 +85,23 @@ func shapeOf(template string) string {
 }
 
 func TestServed(t *testing.T) {
-	n := 0
+	listed := 0
 	for _, o := range All() {
-		if o.Served() {
-			n++
+		if _, ok := served[o.String()]; ok {
+			listed++
+		}
+		if hold := slices.Contains(held, o.Group); hold == o.Served() {
+			t.Errorf("%s of group %s: %s", o, o.Group, o.Act)
+		}
+		if o.Multipart && o.Act != ActForward {
+			t.Errorf("%s: an upload is passed on", o)
+		}
+		if (o.Kind != "") != (o.Act == ActCreate || o.Act == ActQuery || o.Act == ActClose) {
+			t.Errorf("%s: %s of %q", o, o.Act, o.Kind)
 		}
 	}
-	if n != len(served) {
-		t.Errorf("%d operations are served, the list has %d", n, len(served))
+	if listed != len(served) {
+		t.Errorf("%d of %d listed operations are in the table", listed, len(served))
 	}
 }
 

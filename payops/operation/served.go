@@ -2,52 +2,100 @@ package operation
 
 import "github.com/caddy-wechatpay/caddy-wechatpay/storage"
 
-// Act says what a served operation does to an order.
+// Act says what a served operation does to an order of the ledger.
 type Act uint8
 
 // The acts.
 const (
 	// ActNone: the operation is not served by this version.
 	ActNone Act = iota
+	// ActForward passes on what the ledger has no rows for: the caller's bytes
+	// are signed and sent as they are.
+	ActForward
 	// ActCreate makes an order; its number makes a repeat harmless.
 	ActCreate
-	// ActQuery asks; it changes nothing at WeChat.
+	// ActQuery asks for an order; it changes nothing at WeChat.
 	ActQuery
 	// ActClose closes an order; a repeat is harmless.
 	ActClose
+	// ActDownload streams a file whose answer WeChat Pay does not sign.
+	ActDownload
 )
 
-// String returns none, create, query or close.
+// String returns none, forward, create, query, close or download.
 func (a Act) String() string {
 	switch a {
 	case ActNone:
 		return "none"
+	case ActForward:
+		return "forward"
 	case ActCreate:
 		return "create"
 	case ActQuery:
 		return "query"
 	case ActClose:
 		return "close"
+	case ActDownload:
+		return "download"
 	}
 	return "none"
 }
 
-// service is what the gateway does for one operation.
+// held are the groups that are known and not served: the rules that protect
+// their money are not in this version. An empty list serves everything.
+var held = []Group{Refund, Transfer, ProfitSharing}
+
+// service is what the gateway does for one operation beyond passing it on.
 type service struct {
 	act  Act
 	kind storage.OrderKind
 }
 
-// served lists what this version serves. A later version adds lines here; an
-// operation that is not listed is known, has its group, and is refused with a
-// message that says so.
+// served lists the operations that mean more than [ActForward]. Everything else
+// is passed on, unless its group is held.
+//
+// Mini-program orders use the jsapi paths; /v3/combine-transactions/miniprogram
+// belongs to 个人收款 and is passed on.
 var served = map[string]service{
+	"POST /v3/pay/transactions/app":                               {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/app-with-contract":                 {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/codepay":                           {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/h5":                                {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/jsapi":                             {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/jsapi-with-contract":               {ActCreate, storage.OrderBasic},
 	"POST /v3/pay/transactions/native":                            {ActCreate, storage.OrderBasic},
 	"GET /v3/pay/transactions/id/{transaction_id}":                {ActQuery, storage.OrderBasic},
 	"GET /v3/pay/transactions/out-trade-no/{out_trade_no}":        {ActQuery, storage.OrderBasic},
 	"POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close": {ActClose, storage.OrderBasic},
 
+	"POST /v3/pay/partner/transactions/app":                               {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/app-with-contract":                 {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/codepay":                           {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/h5":                                {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/jsapi":                             {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/jsapi-with-contract":               {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/miniprogram":                       {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/native":                            {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/scannedpos":                        {ActCreate, storage.OrderPartner},
+	"GET /v3/pay/partner/transactions/id/{transaction_id}":                {ActQuery, storage.OrderPartner},
+	"GET /v3/pay/partner/transactions/out-trade-no/{out_trade_no}":        {ActQuery, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/out-trade-no/{out_trade_no}/close": {ActClose, storage.OrderPartner},
+
+	"POST /v3/combine-transactions/app":                                       {ActCreate, storage.OrderCombine},
+	"POST /v3/combine-transactions/h5":                                        {ActCreate, storage.OrderCombine},
+	"POST /v3/combine-transactions/jsapi":                                     {ActCreate, storage.OrderCombine},
 	"POST /v3/combine-transactions/native":                                    {ActCreate, storage.OrderCombine},
 	"GET /v3/combine-transactions/out-trade-no/{combine_out_trade_no}":        {ActQuery, storage.OrderCombine},
 	"POST /v3/combine-transactions/out-trade-no/{combine_out_trade_no}/close": {ActClose, storage.OrderCombine},
+
+	// The answer is the file itself and carries no signature; the hash in the
+	// signed answer that named the file is what the caller checks it against.
+	"GET /v3/billdownload/file": {ActDownload, ""},
+}
+
+// CodePay reports whether the operation charges a payment code (付款码支付): the
+// money may move within the call, no callback follows, and there is no
+// notify_url.
+func (o *Operation) CodePay() bool {
+	return o.Path == "/v3/pay/transactions/codepay" || o.Path == "/v3/pay/partner/transactions/codepay"
 }

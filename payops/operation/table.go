@@ -18,9 +18,13 @@ type Operation struct {
 	// Multipart is true for uploads: multipart/form-data, of which only the
 	// part "meta" is signed.
 	Multipart bool
-	// Act and Kind say what the gateway does for it; ActNone: not served.
-	Act  Act
+	// Act says what the gateway does for it; ActNone: not served.
+	Act Act
+	// Kind is the kind of order that creates, queries and closes are about.
 	Kind storage.OrderKind
+	// Request and Response list the members that WeChat Pay wants or sends
+	// encrypted, as paths like contact_info.name or receivers[].name.
+	Request, Response []string
 }
 
 // Served reports whether this version of the gateway serves the operation.
@@ -52,10 +56,25 @@ func build(text string) ([]*Operation, map[string]*node) {
 		if len(fields) < 2 || !strings.HasPrefix(fields[1], "/v3/") {
 			panic(fmt.Sprintf("operation: unreadable line %q", line))
 		}
-		o := &Operation{Method: fields[0], Path: fields[1], Multipart: slices.Contains(fields[2:], "multipart")}
+		o := &Operation{Method: fields[0], Path: fields[1]}
+		for _, flag := range fields[2:] {
+			name, list, _ := strings.Cut(flag, "=")
+			switch name {
+			case "multipart":
+				o.Multipart = true
+			case "request":
+				o.Request = strings.Split(list, ",")
+			case "response":
+				o.Response = strings.Split(list, ",")
+			default:
+				panic(fmt.Sprintf("operation: unreadable line %q", line))
+			}
+		}
 		o.Group = groupOf(newShape(o.Method, o.Path, o.Multipart))
 		if s, ok := served[o.String()]; ok {
 			o.Act, o.Kind = s.act, s.kind
+		} else if !slices.Contains(held, o.Group) {
+			o.Act = ActForward
 		}
 		if roots[o.Method] == nil {
 			roots[o.Method] = &node{}

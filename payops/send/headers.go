@@ -18,6 +18,10 @@ const userAgent = "caddy-wechatpay"
 // forwarded lists the headers of a caller that go on to WeChat Pay.
 var forwarded = []string{"Accept", "Accept-Language", "Content-Type", "User-Agent"}
 
+// Forwarded lists the headers of a caller that go on to WeChat Pay. The slice is
+// the caller's.
+func Forwarded() []string { return slices.Clone(forwarded) }
+
 // requestHeader builds the header of a request from the caller's, the
 // authorization and the keys the gateway holds.
 func requestHeader(from http.Header, authorization string, keys *merchant.KeySet, now time.Time) http.Header {

@@ -2,6 +2,7 @@ package send
 
 import (
 	"errors"
+	"io"
 	"net/http"
 )
 
@@ -12,7 +13,7 @@ type Outcome uint8
 const (
 	// Unsent: WeChat cannot have seen the request; nothing left this process.
 	Unsent Outcome = iota
-	// Succeeded: a 2xx whose signature verifies.
+	// Succeeded: a 2xx whose signature verifies, or of a stream a 200.
 	Succeeded
 	// Rejected: a 4xx whose signature verifies. WeChat did nothing.
 	Rejected
@@ -63,6 +64,10 @@ type Result struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	// Stream is the unread body of a streamed answer, for the receiver to close;
+	// nil when there is none. Length is its length in bytes, -1 when unknown.
+	Stream io.ReadCloser
+	Length int64
 	// Err says what went wrong, nil when the answer verifies. It matches one of
 	// this package's errors and holds nothing of a body or a header.
 	Err error

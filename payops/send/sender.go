@@ -86,8 +86,18 @@ type Request struct {
 	Target string
 	// Header is the caller's; [Sender.Do] takes from it what goes on.
 	Header http.Header
-	// Body is signed and sent as it is; nil for none.
+	// Body is sent as it is; nil for none.
 	Body []byte
+	// Signed is what is signed in place of Body: the meta JSON of an upload. Nil
+	// means Body.
+	Signed []byte
+	// Serial names WeChat Pay's key that values of Body are encrypted with; "" to
+	// let the caller's header or the preferred key decide.
+	Serial string
+	// Stream asks for the body of a 200 unread in Result.Stream, and without a
+	// look at its signature: for operations whose answers WeChat Pay does not
+	// sign. An attempt then ends with the answer's header, the body with ctx.
+	Stream bool
 	// Repeatable says that the operation is a query, or that a merchant number
 	// makes a second send harmless: after a failure in mid-call the same signed
 	// bytes may go to the next host.
@@ -104,11 +114,18 @@ func (s *Sender) Do(ctx context.Context, r Request) Result {
 	if err != nil {
 		return Result{Err: fmt.Errorf("%w: %w", ErrSign, err)}
 	}
-	authorization, err := credential.GenerateAuthorizationHeader(ctx, r.Method, r.Target, string(r.Body))
+	signed := r.Body
+	if r.Signed != nil {
+		signed = r.Signed
+	}
+	authorization, err := credential.GenerateAuthorizationHeader(ctx, r.Method, r.Target, string(signed))
 	if err != nil {
 		return Result{Err: ErrSign}
 	}
 	header := requestHeader(r.Header, authorization, s.merchant.Keys(), s.now())
+	if r.Serial != "" {
+		header.Set(consts.WechatPaySerial, r.Serial)
+	}
 
 	last := Result{Err: ErrUnreachable}
 	maybeDone := false // an earlier host may have carried it out
@@ -145,8 +162,15 @@ func (s *Sender) once(ctx context.Context, i int, r Request, header http.Header)
 	if err != nil {
 		return Result{Err: ErrUnreachable}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.attempt)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	deadline := time.AfterFunc(s.attempt, func() { cancel(context.DeadlineExceeded) })
+	streaming := false
+	defer func() {
+		if !streaming {
+			deadline.Stop()
+			cancel(nil)
+		}
+	}()
 	// A connection in hand, TLS and all, is the last moment at which nothing
 	// was sent for certain.
 	var connected atomic.Bool
@@ -174,13 +198,32 @@ func (s *Sender) once(ctx context.Context, i int, r Request, header http.Header)
 		switch {
 		case connected.Load() || !s.traced && !isDial(err):
 			return Result{Outcome: Unknown, Err: ErrNoAnswer}, true
-		case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
+		case errors.Is(err, context.DeadlineExceeded) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) || isTimeout(err):
 			return Result{Err: ErrDialTimeout}, false
 		default:
 			return Result{Err: ErrUnreachable}, false
 		}
 	}
+	if r.Stream && response.StatusCode == http.StatusOK && deadline.Stop() {
+		streaming = true
+		return Result{
+			Outcome: Succeeded, Status: response.StatusCode, Header: answerHeader(response.Header),
+			Stream: &stream{response.Body, cancel}, Length: response.ContentLength,
+		}, true
+	}
 	return s.judge(ctx, response), true
+}
+
+// stream is an answer's body that ends its request when it is closed.
+type stream struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (s *stream) Close() error {
+	err := s.ReadCloser.Close()
+	s.cancel(nil)
+	return err
 }
 
 // judge reads the answer and decides what it proves.

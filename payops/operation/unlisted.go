@@ -1,0 +1,78 @@
+package operation
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// unlistedPath is the path of every operation that the table does not know: a
+// closed set, fit for logs and metrics.
+const unlistedPath = "(unlisted)"
+
+// Unlisted returns what stands for an operation that [Find] does not know, so
+// that a new one of WeChat Pay's can be called before the table has it. ok is
+// false for what might be a known operation in another spelling (another case,
+// an escape, a path parameter): that would go around its rules. The group is
+// the one that the path's words suggest; a group that is not served is not
+// served here either.
+func Unlisted(method, escapedPath string, multipart bool) (m Match, ok bool) {
+	if !slices.Contains(methods, method) || !plainPath(escapedPath) {
+		return Match{}, false
+	}
+	segments := strings.Split(escapedPath[1:], "/")
+	if len(segments) > maxSegments || segments[0] != "v3" {
+		return Match{}, false
+	}
+	for _, o := range table {
+		if o.Method == method && o.resembles(segments) {
+			return Match{}, false
+		}
+	}
+	o := &Operation{Method: method, Path: unlistedPath, Multipart: multipart}
+	o.Group = groupOf(newShape(method, strings.ToLower(escapedPath), multipart))
+	if !slices.Contains(held, o.Group) {
+		o.Act = ActForward
+	}
+	return Match{Operation: o}, true
+}
+
+// methods are those of APIv3.
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
+// resembles reports whether a path is the operation's but for the case of its
+// letters.
+func (o *Operation) resembles(segments []string) bool {
+	template := strings.Split(o.Path[1:], "/")
+	if len(template) != len(segments) {
+		return false
+	}
+	for i, t := range template {
+		if (t == "" || t[0] != '{') && !strings.EqualFold(t, segments[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// plainPath reports whether a path can be read in one way only: no escapes, no
+// path parameters, no empty or dot segments.
+func plainPath(path string) bool {
+	if path == "" || path[0] != '/' {
+		return false
+	}
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+		for i := range len(segment) {
+			switch c := segment[i]; {
+			case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z':
+			case strings.IndexByte("-_.~|*@:", c) >= 0:
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
