@@ -29,7 +29,7 @@ func check(n *storage.Notification) error {
 			return errTooLarge
 		}
 	}
-	for _, s := range [...]string{n.Mchid, n.SubMchid, n.Appid, n.EventType, n.Kind, n.OutRefundNo, n.TransactionID, n.ParkingID, n.TradeScene, n.Host, n.Path} {
+	for _, s := range [...]string{n.Mchid, n.SubMchid, n.Appid, n.EventType, n.Kind, n.OutRefundNo, n.TransactionID, n.ParkingID, n.TradeScene, n.Host, n.Path, n.Route} {
 		size += len(s)
 	}
 	for _, o := range n.Orders {

@@ -61,7 +61,7 @@ func (n *note) encode() []byte {
 	for _, s := range [...]string{
 		n.ID, n.underID, n.Key, n.Merchant, n.Group, n.Mchid, n.SubMchid, n.Appid, n.NotificationID,
 		n.EventType, n.Kind, n.OutTradeNo, n.OutRefundNo, n.TransactionID, n.ParkingID, n.TradeScene,
-		string(n.Source), string(n.AmountCheck), n.Host, n.Path,
+		string(n.Source), string(n.AmountCheck), n.Host, n.Path, n.Route,
 		string(n.State), string(n.ParkReason), n.ParkDetail, n.LastError,
 	} {
 		b = appendText(b, s)
@@ -84,7 +84,7 @@ func (n *note) decode(key, payload []byte) error {
 	for _, s := range [...]*string{
 		&n.ID, &n.underID, &n.Key, &n.Merchant, &n.Group, &n.Mchid, &n.SubMchid, &n.Appid, &n.NotificationID,
 		&n.EventType, &n.Kind, &n.OutTradeNo, &n.OutRefundNo, &n.TransactionID, &n.ParkingID, &n.TradeScene,
-		(*string)(&n.Source), (*string)(&n.AmountCheck), &n.Host, &n.Path,
+		(*string)(&n.Source), (*string)(&n.AmountCheck), &n.Host, &n.Path, &n.Route,
 		(*string)(&n.State), (*string)(&n.ParkReason), &n.ParkDetail, &n.LastError,
 	} {
 		*s = r.text()

@@ -17,7 +17,7 @@ func fullNote() *note {
 				ID: "evt_1", Key: "k", Merchant: "m", Group: "g", Mchid: "1", SubMchid: "2", Appid: "3", NotificationID: "4",
 				EventType: "5", Kind: "6", OutTradeNo: "7", OutRefundNo: "8", TransactionID: "9", ParkingID: "10", TradeScene: "11",
 				Orders: []storage.OrderKey{{Mchid: "a", SubMchid: "b", Number: "c"}, {Number: "d"}}, Money: true,
-				Source: storage.SourceQuery, AmountCheck: storage.AmountOff, ReceivedAt: time.Unix(1, 2).UTC(), Host: "h", Path: "/p",
+				Source: storage.SourceQuery, AmountCheck: storage.AmountOff, ReceivedAt: time.Unix(1, 2).UTC(), Host: "h", Path: "/p", Route: "r",
 			},
 			State: storage.StateParked, ParkReason: storage.ParkNoRoute, ParkDetail: "d", Attempts: 3, NextDue: time.Unix(5, 0).UTC(),
 			LastError: "e", LastStatus: 500, DeliveredAt: time.Time{}, Seen: 1, BodyExpired: true,

@@ -14,7 +14,7 @@ var acceptTests = []test{
 	{"KeepsEveryField", func(e *env) {
 		n := e.event("a", "g")
 		n.SubMchid, n.Appid, n.OutRefundNo, n.TransactionID = "1900000002", "wx8888888888888888", "re1", "42000"
-		n.ParkingID, n.TradeScene, n.Money, n.Host, n.Path = "p1", "PARKING", true, "pay.example.com", "/wechatpay/notify/shop"
+		n.ParkingID, n.TradeScene, n.Money, n.Host, n.Path, n.Route = "p1", "PARKING", true, "pay.example.com", "/wechatpay/notify/shop", "shop-1"
 		n.Orders = append(n.Orders, storage.OrderKey{Mchid: mchid, SubMchid: "s", Number: "二"})
 		n.Raw = []byte{0, 1, 0xff}
 		n.RawHeaders = []storage.Header{{Name: "Wechatpay-Serial", Value: "x"}, {Name: "Wechatpay-Nonce", Value: ""}}
