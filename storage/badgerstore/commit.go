@@ -261,7 +261,7 @@ func (c *committer) commit(b *batch) error {
 			return s.fail(err)
 		}
 	}
-	if err := s.update(writes); err != nil {
+	if err := s.update(append(writes, markWrite(b.counters.Commit))); err != nil {
 		return s.fail(err)
 	}
 	s.witness.write(b.counters.Commit)
@@ -367,11 +367,12 @@ type counters struct {
 	Dead       int64
 	BodyCursor string // where the sweeper of bodies stands, a key
 	AgedCursor string // where the sweeper of the ledger stands, a key
+	Base       uint64 // the first commit whose mark is expected, see marks.go
 }
 
 func (n *counters) encode() []byte {
-	b := newRecord(96 + len(n.BodyCursor) + len(n.AgedCursor))
-	for _, v := range [...]uint64{n.Commit, n.Generation, n.Seq, n.Audit, uint64(n.Pending), uint64(n.Parked), uint64(n.ParkedOn), uint64(n.Dead)} {
+	b := newRecord(104 + len(n.BodyCursor) + len(n.AgedCursor))
+	for _, v := range [...]uint64{n.Commit, n.Generation, n.Seq, n.Audit, uint64(n.Pending), uint64(n.Parked), uint64(n.ParkedOn), uint64(n.Dead), n.Base} {
 		b = appendFixed64(b, v)
 	}
 	return appendText(appendText(b, n.BodyCursor), n.AgedCursor)
@@ -381,6 +382,7 @@ func (n *counters) decode(p []byte) error {
 	r := reader{s: string(p)}
 	n.Commit, n.Generation, n.Seq, n.Audit = r.fixed64(), r.fixed64(), r.fixed64(), r.fixed64()
 	n.Pending, n.Parked, n.ParkedOn, n.Dead = r.nanos(), r.nanos(), r.nanos(), r.nanos()
+	n.Base = r.fixed64()
 	n.BodyCursor, n.AgedCursor = r.text(), r.text()
 	return r.done([]byte{kCounter})
 }

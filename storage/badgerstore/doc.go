@@ -19,7 +19,8 @@
 //
 // What is checked: every record carries its version, its length and a CRC-32C
 // over its key and payload. A record that does not hold is [storage.ErrCorrupt],
-// never absent. Badger truncates its write-ahead log silently at the first
-// damaged entry; a small file beside it (COMMITS) keeps the number of the last
-// commit, so that Open notices and refuses.
+// never absent. Badger truncates a write-ahead log silently at the first damaged
+// entry. A small file beside the store (COMMITS) keeps the number of the last
+// commit, and every commit leaves its number in the store, so that Open notices
+// what is missing at the end or in between, and refuses.
 package badgerstore

@@ -215,3 +215,33 @@ func TestPanickingChangeStaysWithItsCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestHoleInTheCommits removes what one commit in the middle left behind, as a
+// damaged write-ahead log that is not the newest does.
+func TestHoleInTheCommits(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, badgerstore.Options{Dir: dir, FreeFloor: -1})
+	for i := range 5 {
+		if _, err := s.Accept(t.Context(), storage.AcceptRequest{Notification: crashEvent(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, dir, func(txn *badger.Txn) error { return txn.Delete([]byte{'j', 0, 0, 0, 3}) })
+	_, err := badgerstore.Open(t.Context(), badgerstore.Options{Dir: dir, FreeFloor: -1})
+	if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "1 of the commits") {
+		t.Fatal(err)
+	}
+	// The loss is accepted once, and not noticed again.
+	if err := os.Remove(filepath.Join(dir, "COMMITS")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s = open(t, badgerstore.Options{Dir: dir, FreeFloor: -1})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

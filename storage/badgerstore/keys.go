@@ -44,17 +44,25 @@ const (
 	kCert  = 'Z' // merchant → platform certificates
 	kLate  = 'L' // keys that the sweeper passed before they were finished
 	kChunk = 'z' // key, chunk set, index → part of a large value
+	kMark  = 'j' // number of a commit modulo markRing → the number
 )
 
 const maxKeyText = 1024
 
+// The first and the last time that nanoseconds since 1970 can tell.
+var (
+	firstTime = time.Unix(0, math.MinInt64+1)
+	lastTime  = time.Unix(0, math.MaxInt64)
+)
+
 // nanos maps a time to a number that sorts as the time does. The zero time, and
-// what lies before the year 1678, is the smallest.
+// what lies before the year 1678, is the smallest; what lies after 2262 is the
+// largest.
 func nanos(t time.Time) int64 {
 	switch {
-	case t.IsZero() || t.Year() < 1678:
+	case t.Before(firstTime):
 		return math.MinInt64
-	case t.Year() > 2261:
+	case t.After(lastTime):
 		return math.MaxInt64
 	}
 	return t.UnixNano()

@@ -151,7 +151,7 @@ func (s *Store) load() error {
 		if s.witness, err = openWitness(s.opt.Dir); err != nil {
 			return err
 		}
-		if err := s.checkWitness(c.Commit); err != nil {
+		if err := s.checkLoss(&c); err != nil {
 			return err
 		}
 	}
@@ -177,6 +177,10 @@ func (s *Store) load() error {
 		if err := t.Set(k, seal(k, appendFixed64(newRecord(8), formatVersion), 0)); err != nil {
 			return err
 		}
+		mark := markWrite(c.Commit)
+		if err := t.Set(mark.key, mark.val); err != nil {
+			return err
+		}
 		k = []byte{kCounter}
 		return t.Set(k, seal(k, c.encode(), 0))
 	}); err != nil {
@@ -189,14 +193,25 @@ func (s *Store) load() error {
 	return nil
 }
 
-func (s *Store) checkWitness(commit uint64) error {
+// checkLoss returns an error when commits that were acknowledged are missing, at
+// the end (the witness knows their number) or in between (their marks are
+// missing). Removing the witness accepts the loss.
+func (s *Store) checkLoss(c *counters) error {
 	last, ok := s.witness.last()
-	switch {
-	case !ok && commit > 0:
-		s.log.Warn("the store's commit witness is missing or damaged; commits lost before this start cannot be noticed")
-	case ok && last > commit:
-		return fmt.Errorf("badgerstore: %w: the store in %s ends at commit %d, but commit %d was acknowledged: its write-ahead log is damaged or files are missing; restore a backup, or accept the loss by removing the file %s and have the orders of that time queried",
-			storage.ErrCorrupt, s.opt.Dir, commit, last, s.witness.path)
+	if !ok {
+		if c.Commit > 0 {
+			s.log.Warn("the store's commit witness is missing or damaged; commits lost before this start are not noticed")
+			c.Base = c.Commit + 1
+		}
+		return nil
+	}
+	err := s.checkMarks(c)
+	if last > c.Commit {
+		err = fmt.Errorf("%w: the store ends at commit %d, but commit %d was acknowledged", storage.ErrCorrupt, c.Commit, last)
+	}
+	if err != nil {
+		return fmt.Errorf("badgerstore: the write-ahead log in %s is damaged, or files are missing: %w; restore a backup, or accept the loss by removing the file %s and have the orders of that time queried",
+			s.opt.Dir, err, s.witness.path)
 	}
 	return nil
 }
