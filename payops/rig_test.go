@@ -44,9 +44,13 @@ type rigOptions struct {
 	timeout  time.Duration
 	attempt  time.Duration
 	noNotify bool
-	force    bool
-	callers  *caller.Set
-	mutate   func(*merchant.Config)
+
+	maxDownload     int64
+	downloadTimeout time.Duration
+
+	force   bool
+	callers *caller.Set
+	mutate  func(*merchant.Config)
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -88,7 +92,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	g.api, err = payops.New(payops.Config{
 		Merchant: m, Ledger: g.ledger, Callers: o.callers, HTTP: client, Observer: g.observer,
 		Now:     func() time.Time { return time.Now().Add(g.offset) },
-		Timeout: o.timeout, Attempt: o.attempt,
+		Timeout: o.timeout, Attempt: o.attempt, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
