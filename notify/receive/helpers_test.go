@@ -328,13 +328,6 @@ func (s *fakeStore) enter(ctx context.Context, method string) error {
 	return ctx.Err()
 }
 
-// written counts the writes that were asked for.
-func (s *fakeStore) written() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.calls["Accept"] + s.calls["Park"] + s.calls["Change"] + s.calls["Decide"] + s.calls["Release"]
-}
-
 func (s *fakeStore) touched() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
