@@ -81,6 +81,18 @@ func errOrderPaid() *apiError {
 	return fail(http.StatusBadRequest, "ORDERPAID", "该订单已支付")
 }
 
+func errNoRefundable() *apiError {
+	return fail(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "订单不存在")
+}
+
+func errNoRefundNo() *apiError {
+	return fail(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在")
+}
+
+func errFrequency() *apiError {
+	return fail(http.StatusTooManyRequests, "FREQUENCY_LIMITED", "频率超限，请稍后再试")
+}
+
 func errNumberUsed() *apiError {
 	return fail(http.StatusForbidden, "OUT_TRADE_NO_USED", "商户订单号重复")
 }

@@ -77,7 +77,8 @@ func (a Attempt) Succeeded() bool {
 type Callback struct {
 	ID         string        `json:"id"` // of the notification
 	Mchid      string        `json:"mchid"`
-	OutTradeNo string        `json:"out_trade_no"` // a combine order's combine_out_trade_no
+	OutTradeNo string        `json:"out_trade_no"` // a combine order's combine_out_trade_no; of a refund, the sub-order's
+	RefundNo   string        `json:"out_refund_no,omitempty"`
 	URL        string        `json:"url"`
 	EventType  string        `json:"event_type"`
 	CreateTime time.Time     `json:"create_time"` // whole seconds, +08:00, as the callback says it
@@ -86,12 +87,16 @@ type Callback struct {
 	Attempts   []Attempt     `json:"attempts"`      // ended ones, in the order they ended
 }
 
-// callback is a payment's callback and its sender. Fields below mu are guarded
-// by the platform's.
+// callback is a payment's or refund's callback and its sender. The fields of the
+// second group are guarded by the platform's mu.
 type callback struct {
-	order        *order
+	mchid        string // whose APIv3 key encrypts it
+	number       string
+	refundNo     string // of a refund's callback
 	notification Notification
 	url          string
+	first        int64                 // fen, what wrong changes
+	wrong        func(by int64) []byte // the resource with by fen added to its (first) amount; nil: it has none
 
 	state    CallbackState
 	next     time.Time
@@ -102,21 +107,19 @@ type callback struct {
 
 func (c *callback) viewLocked() Callback {
 	return Callback{
-		ID: c.notification.ID, Mchid: c.order.mchid, OutTradeNo: c.order.number, URL: c.url,
+		ID: c.notification.ID, Mchid: c.mchid, OutTradeNo: c.number, RefundNo: c.refundNo, URL: c.url,
 		EventType: c.notification.EventType, CreateTime: c.notification.CreateTime,
 		State: c.state, Next: c.next, Attempts: append([]Attempt{}, c.attempts...),
 	}
 }
 
-// Callbacks returns every callback, in the order of the orders' creation.
+// Callbacks returns every callback, the oldest first.
 func (p *Platform) Callbacks() []Callback {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := []Callback{}
-	for _, o := range p.orders {
-		if o.callback != nil {
-			out = append(out, o.callback.viewLocked())
-		}
+	for _, c := range p.callbacks {
+		out = append(out, c.viewLocked())
 	}
 	return out
 }
@@ -137,9 +140,9 @@ func (p *Platform) wait(ctx context.Context, ref string, enough func(Callback) b
 	for {
 		p.mu.Lock()
 		changed := p.changed
-		o, err := p.findLocked(ref)
-		if err == nil && o.callback != nil {
-			if view := o.callback.viewLocked(); enough(view) {
+		c, err := p.callbackLocked(ref)
+		if err == nil {
+			if view := c.viewLocked(); enough(view) {
 				p.mu.Unlock()
 				return view, nil
 			}
@@ -208,7 +211,7 @@ func (p *Platform) attempt(c *callback, kind AttemptKind, by int64) {
 	case StaleSend:
 		opt = append(opt, WithTime(a.At.Add(-time.Duration(by)*time.Second)))
 	case WrongAmount:
-		n.Plaintext = wrongAmount(c.order, by)
+		n.Plaintext = c.wrong(by)
 	case Regular, Duplicate, Concurrent:
 	}
 	p.send(c, n, opt, &a)
@@ -227,7 +230,7 @@ func (p *Platform) attempt(c *callback, kind AttemptKind, by int64) {
 // send does the HTTP part of an attempt. What goes wrong is recorded in short,
 // without the URL, which may be private.
 func (p *Platform) send(c *callback, n Notification, opt []CallbackOption, a *Attempt) {
-	header, body, err := p.Callback(c.order.mchid, n, opt...)
+	header, body, err := p.Callback(c.mchid, n, opt...)
 	if err != nil {
 		a.Error = err.Error()
 		return
@@ -257,7 +260,7 @@ func (p *Platform) send(c *callback, n Notification, opt []CallbackOption, a *At
 }
 
 // wrongAmount is the resource of o with by fen added to its (first) amount.
-func wrongAmount(o *order, by int64) []byte {
+func (o *order) wrongAmount(by int64) []byte {
 	c := o.copyLocked()
 	c.lines[0].total += by
 	c.lines[0].payerTotal += by

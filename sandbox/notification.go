@@ -30,6 +30,23 @@ func PaymentNotification(plaintext []byte) Notification {
 	}
 }
 
+// RefundNotification is the Notification of a refund's result with this resource.
+func RefundNotification(status RefundStatus, plaintext []byte) Notification {
+	n := Notification{
+		EventType: "REFUND." + string(status), OriginalType: "refund", AssociatedData: "refund", Plaintext: plaintext,
+	}
+	switch status {
+	case RefundSuccess:
+		n.Summary = "退款成功"
+	case RefundAbnormal:
+		n.Summary = "退款异常"
+	case RefundClosed:
+		n.Summary = "退款关闭"
+	case RefundProcessing:
+	}
+	return n
+}
+
 // envelope has the fields and their order of a live callback.
 type envelope struct {
 	ID           string   `json:"id"`

@@ -26,9 +26,10 @@ type TradeState string
 
 // The trade states of the sandbox.
 const (
-	NotPay  TradeState = "NOTPAY"
-	Success TradeState = "SUCCESS"
-	Closed  TradeState = "CLOSED"
+	NotPay   TradeState = "NOTPAY"
+	Success  TradeState = "SUCCESS"
+	Refunded TradeState = "REFUND" // 转入退款: paid, and a refund, of any part, is not CLOSED; queries only
+	Closed   TradeState = "CLOSED"
 )
 
 const (
@@ -67,6 +68,7 @@ type order struct {
 	payer       payerID // who may pay, of a JSAPI order; who paid, of any
 	paidAt      time.Time
 	callback    *callback // nil until paid
+	refunds     []*refund // in order of creation
 }
 
 // line is what one payee gets.
@@ -75,6 +77,7 @@ type line struct {
 	description, attach               string
 	total, payerTotal                 int64 // fen; they differ by a coupon
 	transactionID                     string
+	refunded                          bool // a refund of it is not CLOSED
 }
 
 // payerID is the payer's openid for the order's appid, and for a sub_appid.
@@ -139,6 +142,7 @@ type SubOrder struct {
 	Description   string `json:"description"`
 	Total         int64  `json:"total"`                    // fen
 	TransactionID string `json:"transaction_id,omitempty"` // once paid
+	Refunded      int64  `json:"refunded,omitempty"`       // fen, refunded or reserved by a refund that is not CLOSED
 }
 
 // viewLocked copies o. p.mu is held.
@@ -153,6 +157,7 @@ func (o *order) viewLocked() Order {
 		v.SubOrders = append(v.SubOrders, SubOrder{
 			Mchid: l.mchid, SubMchid: l.subMchid, OutTradeNo: l.number,
 			Description: l.description, Total: l.total, TransactionID: l.transactionID,
+			Refunded: o.reservedLocked(l),
 		})
 	}
 	if o.callback != nil {
@@ -347,6 +352,7 @@ func (p *Platform) closeOrder(m *merchant, kind Kind, number, subMchid string) *
 		return errOrderPaid()
 	case Closed:
 		return errOrderClosed()
+	case Refunded: // of queries only
 	case NotPay:
 		o.state = Closed
 	}

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -89,8 +90,14 @@ func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
 	}
 	n := PaymentNotification(o.plaintext())
 	n.ID, n.CreateTime = id, stamp(now)
-	c := &callback{order: o, notification: n, url: o.notifyURL, state: Held, done: make(chan struct{})}
+	paid := o.copyLocked()
+	c := &callback{
+		mchid: o.mchid, number: o.number, notification: n, url: o.notifyURL,
+		first: o.lines[0].total, wrong: paid.wrongAmount, state: Held, done: make(chan struct{}),
+	}
 	o.callback = c
+	p.callbacks = append(p.callbacks, c)
+	p.byCallback[id] = c
 	if err := p.startLocked(c, f); err != nil {
 		return Callback{}, err
 	}
@@ -103,7 +110,7 @@ func (o *order) payable(now time.Time) error {
 		return ErrPaid
 	case Closed:
 		return ErrShut
-	case NotPay:
+	case NotPay, Refunded:
 	}
 	if now.Sub(o.prIssued) >= o.payLife() || !o.expires.IsZero() && !now.Before(o.expires) {
 		return ErrExpired
@@ -115,7 +122,8 @@ func (o *order) payable(now time.Time) error {
 // the right ones. A lost callback begins its series with it, unless f.Lost
 // keeps it lost; one that is delivered, retried or exhausted is sent at least
 // once more. If f asks for bad sends alone on a callback that has begun, only
-// those go out. Coupon is ignored. It returns at once; ref is as for Order.
+// those go out. Coupon is ignored. It returns at once; ref is as for Order, or
+// as for SettleRefund, or a notification's id.
 func (p *Platform) Send(ref string, f Faults) (Callback, error) {
 	if err := f.check(); err != nil {
 		return Callback{}, err
@@ -126,8 +134,8 @@ func (p *Platform) Send(ref string, f Faults) (Callback, error) {
 	if err != nil {
 		return Callback{}, err
 	}
-	if f.WrongAmount != 0 && c.order.lines[0].total+f.WrongAmount < 0 {
-		return Callback{}, fmt.Errorf("sandbox: wrong_amount %d makes the amount negative", f.WrongAmount)
+	if f.WrongAmount != 0 && (c.wrong == nil || c.first+f.WrongAmount < 0) {
+		return Callback{}, fmt.Errorf("sandbox: wrong_amount %d: there is no amount, or it would be negative", f.WrongAmount)
 	}
 	if err := p.startLocked(c, f); err != nil {
 		return Callback{}, err
@@ -135,7 +143,22 @@ func (p *Platform) Send(ref string, f Faults) (Callback, error) {
 	return c.viewLocked(), nil
 }
 
+// callbackLocked finds a callback by its notification's id, by the order, or by
+// "refund:" and the refund, whose newest callback is meant.
 func (p *Platform) callbackLocked(ref string) (*callback, error) {
+	if c := p.byCallback[ref]; c != nil {
+		return c, nil
+	}
+	if strings.HasPrefix(ref, refundPrefix) {
+		r, err := p.refundLocked(ref)
+		if err != nil {
+			return nil, err
+		}
+		if len(r.callbacks) == 0 {
+			return nil, ErrNotPaid
+		}
+		return r.callbacks[len(r.callbacks)-1], nil
+	}
 	o, err := p.findLocked(ref)
 	if err != nil {
 		return nil, err

@@ -59,6 +59,16 @@ type Options struct {
 	// own that trusts the system's roots. Each attempt has 5 seconds in any case.
 	Client *http.Client
 
+	// RefundTime is how long a refund is PROCESSING, divided by TimeScale.
+	// Zero: 5 seconds.
+	RefundTime time.Duration
+
+	// RefundPace turns on WeChat Pay's limits on refunds, answered with 429
+	// FREQUENCY_LIMITED: a minute (divided by TimeScale) between two refunds of
+	// one order, 6 refused applications a second, 5,000 a minute of orders older
+	// than a month. Zero: no limits.
+	RefundPace bool
+
 	Now    func() time.Time // zero: time.Now
 	Rand   io.Reader        // nonces and identifiers; zero: crypto/rand.Reader
 	Logger *slog.Logger     // zero: no logging
@@ -71,16 +81,18 @@ const maxOrders = 100_000
 // all in memory. It is an http.Handler and safe for concurrent use. Close it
 // when done.
 type Platform struct {
-	keyMode   KeyMode
-	scale     time.Duration
-	client    *http.Client
-	now       func() time.Time
-	rand      io.Reader
-	log       *slog.Logger
-	merchants map[string]*merchant            // fixed after New
-	mchids    []string                        // in order of Options.Merchants
-	forger    func() (*rsa.PrivateKey, error) // signs what Forged asks for; nobody holds its public half
-	pages     http.Handler
+	keyMode    KeyMode
+	scale      time.Duration
+	refundTime time.Duration
+	pacing     bool
+	client     *http.Client
+	now        func() time.Time
+	rand       io.Reader
+	log        *slog.Logger
+	merchants  map[string]*merchant            // fixed after New
+	mchids     []string                        // in order of Options.Merchants
+	forger     func() (*rsa.PrivateKey, error) // signs what Forged asks for; nobody holds its public half
+	pages      http.Handler
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -99,6 +111,12 @@ type Platform struct {
 	byTx         map[string]*order
 	orders       []*order // in order of creation
 	apiFaults    []*apiFault
+	callbacks    []*callback // in order of creation
+	byCallback   map[string]*callback
+	refunds      []*refund // in order of creation
+	refundIDs    map[string]*refund
+	refundNos    map[numberKey]*refund // by who asked for it
+	refundPlans  []RefundPlan
 }
 
 type merchant struct {
@@ -110,6 +128,7 @@ type merchant struct {
 	publicKey *rsa.PublicKey
 	provider  bool
 	subMchids []string // of a provider; empty: any
+	pace      pace     // guarded by the platform's mu
 }
 
 func (m *merchant) hasAppid(appid string) bool {
@@ -130,17 +149,22 @@ var (
 // public key, one for each merchant). It fails on options that make no sense.
 func New(o Options) (*Platform, error) {
 	p := &Platform{
-		keyMode:   o.Keys,
-		scale:     time.Duration(o.TimeScale),
-		now:       o.Now,
-		log:       o.Logger,
-		merchants: map[string]*merchant{},
-		changed:   make(chan struct{}),
-		share:     50,
-		numbers:   map[numberKey]*order{},
-		byPR:      map[string]*order{},
-		byPrepay:  map[string]*order{},
-		byTx:      map[string]*order{},
+		keyMode:    o.Keys,
+		scale:      time.Duration(o.TimeScale),
+		refundTime: o.RefundTime,
+		pacing:     o.RefundPace,
+		byCallback: map[string]*callback{},
+		refundIDs:  map[string]*refund{},
+		refundNos:  map[numberKey]*refund{},
+		now:        o.Now,
+		log:        o.Logger,
+		merchants:  map[string]*merchant{},
+		changed:    make(chan struct{}),
+		share:      50,
+		numbers:    map[numberKey]*order{},
+		byPR:       map[string]*order{},
+		byPrepay:   map[string]*order{},
+		byTx:       map[string]*order{},
 	}
 	switch p.keyMode {
 	case "":
@@ -151,6 +175,12 @@ func New(o Options) (*Platform, error) {
 	}
 	if o.TimeScale < 0 {
 		return nil, fmt.Errorf("sandbox: time scale %d: want 1 or more", o.TimeScale)
+	}
+	if p.refundTime < 0 {
+		return nil, fmt.Errorf("sandbox: refund time %v: want 0 or more", p.refundTime)
+	}
+	if p.refundTime == 0 {
+		p.refundTime = 5 * time.Second
 	}
 	if p.scale == 0 {
 		p.scale = 1

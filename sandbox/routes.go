@@ -50,6 +50,13 @@ func makeRoutes() []route {
 	add("POST", "pay/partner/transactions/out-trade-no/*/close", closePartner)
 	add("GET", "combine-transactions/out-trade-no/*", queryCombine)
 	add("POST", "combine-transactions/out-trade-no/*/close", closeCombine)
+	add("POST", "refund/domestic/refunds", applyRefund)
+	add("GET", "refund/domestic/refunds/*", queryRefund)
+	add("POST", "refund/domestic/refunds/*/apply-abnormal-refund", applyAbnormalRefund)
+	add("POST", "ecommerce/refunds/apply", applyEcommerceRefund)
+	add("GET", "ecommerce/refunds/id/*", queryRefundID)
+	add("GET", "ecommerce/refunds/out-refund-no/*", queryRefund)
+	add("POST", "ecommerce/refunds/*/apply-abnormal-refund", applyAbnormalRefund)
 	return all
 }
 

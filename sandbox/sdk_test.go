@@ -47,7 +47,7 @@ func TestOfficialSDK(t *testing.T) {
 			ctx := bounded(t)
 			verifier := sdkVerifier(ctx, t, p, c)
 			client, err := core.NewClient(ctx,
-				option.WithMerchantCredential(mchid, c.keys.SerialNo, c.key),
+				option.WithMerchantCredential(c.keys.Mchid, c.keys.SerialNo, c.key),
 				option.WithVerifier(verifier), option.WithHTTPClient(toPlatform(p)))
 			if err != nil {
 				t.Fatal(err)
@@ -132,7 +132,7 @@ func sdkVerifier(ctx context.Context, t *testing.T, p *sandbox.Platform, c *clie
 	if len(c.keys.PlatformCertificates) == 0 {
 		return verifiers.NewSHA256WithRSAPubkeyVerifier(id, *public)
 	}
-	unverified, err := core.NewClient(ctx, option.WithMerchantCredential(mchid, c.keys.SerialNo, c.key),
+	unverified, err := core.NewClient(ctx, option.WithMerchantCredential(c.keys.Mchid, c.keys.SerialNo, c.key),
 		option.WithoutValidator(), option.WithHTTPClient(toPlatform(p)))
 	if err != nil {
 		t.Fatal(err)

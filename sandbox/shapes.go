@@ -99,6 +99,8 @@ func (s TradeState) description() string {
 		return "订单未支付"
 	case Success:
 		return "支付成功"
+	case Refunded:
+		return "订单发生过退款，退款详情请查询退款单"
 	case Closed:
 		return "订单已关闭"
 	}
@@ -116,6 +118,14 @@ func (l *line) promotions() []promotion {
 	}}
 }
 
+// tradeState is what a query says of l.
+func (o *order) tradeState(l *line) TradeState {
+	if o.state == Success && l.refunded {
+		return Refunded
+	}
+	return o.state
+}
+
 func (o *order) scene() *scene {
 	if o.deviceID == "" {
 		return nil
@@ -126,8 +136,8 @@ func (o *order) scene() *scene {
 func (o *order) transaction() transaction {
 	l := o.lines[0]
 	t := transaction{
-		Mchid: o.mchid, Appid: o.appid, OutTradeNo: o.number, TradeState: o.state,
-		StateDesc: o.state.description(), Attach: l.attach, SceneInfo: o.scene(),
+		Mchid: o.mchid, Appid: o.appid, OutTradeNo: o.number, TradeState: o.tradeState(l),
+		StateDesc: o.tradeState(l).description(), Attach: l.attach, SceneInfo: o.scene(),
 		Amount: amount{Total: l.total, Currency: "CNY"},
 	}
 	if o.state == Success {
@@ -172,7 +182,7 @@ func (o *order) combineTransaction() combineTransaction {
 	for _, l := range o.lines {
 		s := subTransaction{
 			Mchid: l.mchid, SubMchid: l.subMchid, SubAppid: l.subAppid, OutTradeNo: l.number,
-			TradeState: o.state, Attach: l.attach,
+			TradeState: o.tradeState(l), Attach: l.attach,
 			Amount: subAmount{TotalAmount: l.total, Currency: "CNY"},
 		}
 		if o.state == Success {
