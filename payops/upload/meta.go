@@ -181,9 +181,7 @@ func formName(value string) (string, bool) {
 			if rest, ok = strings.CutPrefix(rest, ";"); !ok {
 				return "", false
 			}
-			if rest = strings.TrimLeft(rest, " \t"); rest == "" {
-				return "", false
-			}
+			rest = strings.TrimLeft(rest, " \t") // nothing may follow: the official Go SDK ends so
 		}
 	}
 	return name, name != "" && !strings.Contains(name, `\`)
