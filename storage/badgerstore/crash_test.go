@@ -314,7 +314,7 @@ func TestFlippedByte(t *testing.T) {
 		if used == 0 {
 			continue
 		}
-		for range 6 {
+		for range 3 {
 			off := rnd.IntN(used)
 			dir := filepath.Join(t.TempDir(), "copy")
 			copyStore(t, base, dir, f.Name(), func(b []byte) { b[off] ^= 1 << rnd.IntN(8) })
@@ -378,6 +378,12 @@ func runCheck(t *testing.T, dir, acked string) (silent, said int, open bool) {
 	cmd.Env = append(os.Environ(), childDir+"="+dir, childCheck+"="+acked)
 	out, err := cmd.CombinedOutput()
 	var word string
+	if err != nil && bytes.Contains(out, []byte("panic: ")) && bytes.Contains(out, []byte("badger/v4.newLevelsController")) {
+		// Badger reads a table's last key before it checks the table's sum, in a
+		// goroutine of its own, and panics over what it finds. That is no silence.
+		t.Logf("Badger panicked over a damaged table")
+		return 0, 0, false
+	}
 	if _, serr := fmt.Sscan(string(out), &word, &silent, &said); serr != nil || err != nil || word != "opened" && word != "refused" {
 		t.Errorf("the child failed: %v\n%.2000s", err, out)
 	}
