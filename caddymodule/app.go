@@ -144,7 +144,7 @@ func (a *App) Start() error {
 	}
 	a.observer.start()
 	g := newGateway(a, store)
-	a.adoptKeys()
+	reload := a.adoptKeys()
 	a.mu.Lock()
 	a.running = g
 	apis := slices.Clone(a.apis)
@@ -156,21 +156,34 @@ func (a *App) Start() error {
 	}
 	g.start()
 	close(a.ready)
+	if reload {
+		time.Sleep(handOver)
+	}
 	return nil
 }
 
+// handOver is a breath that a reload takes before Caddy closes the listeners of
+// the old configuration. What waits in their queues is reset when they close;
+// loading a configuration keeps a processor busy for some milliseconds, and
+// under load connections gather there meanwhile. With the breath, callbacks are
+// reset no more often than requests to a bare respond (without it ten times as
+// often, in TestCallbacksDuringReloads).
+const handOver = 5 * time.Millisecond
+
 // adoptKeys takes over the keys that sandbox merchants of the configuration
-// before have fetched already, so that a reload refuses no callback.
-func (a *App) adoptKeys() {
+// before have fetched already, so that a reload refuses no callback. It reports
+// whether there is a configuration before.
+func (a *App) adoptKeys() (reload bool) {
 	before, _, err := runningApp()
 	if err != nil || before == a {
-		return
+		return false
 	}
 	for name, m := range a.merchants {
 		if prev, ok := before.merchants[name]; ok {
 			m.Adopt(prev)
 		}
 	}
+	return true
 }
 
 // Stop ends the claiming of new deliveries. Requests that are still under way
