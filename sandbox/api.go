@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const maxAPIBody = 1 << 20 // bytes
@@ -16,25 +17,26 @@ func isAPIPath(path string) bool { return path == "/v3" || strings.HasPrefix(pat
 
 // apiAnswer is what the API says before it is signed.
 type apiAnswer struct {
-	status int
-	body   []byte
+	status   int
+	body     []byte
+	fileType string // of a file, which is no JSON and is not signed
 }
 
-func refusal(e *apiError) apiAnswer { return apiAnswer{e.status, e.body()} }
+func refusal(e *apiError) apiAnswer { return apiAnswer{status: e.status, body: e.body()} }
 
 // serveAPI answers one v3 call: fault, verification, operation, signed answer.
 func (p *Platform) serveAPI(w http.ResponseWriter, r *http.Request) {
-	kind := p.takeFault(r.Method, r.URL.Path)
-	if kind.beforeEffect() {
-		p.failCall(w, r, kind)
+	fault := p.takeFault(r.Method, r.URL.Path)
+	if fault.Kind.beforeEffect() {
+		p.failCall(w, r, fault)
 		return
 	}
 	answer := p.answerCall(w, r)
-	if kind.hangs() {
-		p.failCall(w, r, kind)
+	if fault.Kind.hangs() || fault.Kind == FaultSlow && !p.dawdle(r, fault) {
+		p.failCall(w, r, fault)
 		return
 	}
-	if err := p.writeSigned(w, r, answer, kind); err != nil {
+	if err := p.writeSigned(w, r, answer, fault.Kind); err != nil {
 		p.log.Error("signing an answer failed", "error", err)
 		http.Error(w, "", http.StatusInternalServerError)
 	}
@@ -81,12 +83,15 @@ func (p *Platform) answerCall(w http.ResponseWriter, r *http.Request) apiAnswer 
 	if out == nil {
 		return apiAnswer{status: http.StatusNoContent}
 	}
+	if file, ok := out.(fileAnswer); ok {
+		return apiAnswer{http.StatusOK, file.content, file.contentType}
+	}
 	encoded, err := json.Marshal(out)
 	if err != nil {
 		p.log.Error("encoding an answer failed", "error", err)
 		return refusal(errSystem())
 	}
-	return apiAnswer{http.StatusOK, encoded}
+	return apiAnswer{status: http.StatusOK, body: encoded}
 }
 
 // checkHeaders refuses what WeChat Pay's front refuses before it looks at the signature.
@@ -108,42 +113,64 @@ func checkHeaders(r *http.Request) *apiError {
 }
 
 // writeSigned signs an answer with the key the request asked for and writes it,
-// or spoils the signature as kind says.
+// or spoils it as kind says.
 func (p *Platform) writeSigned(w http.ResponseWriter, r *http.Request, a apiAnswer, kind APIFaultKind) error {
 	h := w.Header()
 	h.Set("Request-ID", "08"+p.randomFrom("0123456789ABCDEF", 30)+"-0")
 	h.Set("Cache-Control", "no-cache, must-revalidate")
-	if a.status != http.StatusNoContent {
-		h.Set("Content-Type", "application/json; charset=utf-8")
-		h.Set("Content-Length", strconv.Itoa(len(a.body)))
-	}
-	if kind != FaultUnsigned {
-		k := p.responseKey(r.Header.Get("Wechatpay-Serial"))
-		nonce := p.randomText(32)
-		timestamp := strconv.FormatInt(p.now().Unix(), 10)
-		signer := k.key
-		if kind == FaultWrongSignature {
-			var err error
-			if signer, err = p.forger(); err != nil {
-				return err
-			}
-		}
-		signature, err := signText(signer, timestamp+"\n"+nonce+"\n"+string(a.body)+"\n")
-		if err != nil {
+	if kind != FaultUnsigned && a.fileType == "" {
+		if err := p.sign(h, r, a.body, kind); err != nil {
 			return err
 		}
-		if kind == FaultSigntest {
-			signature = p.probeSignature()
+	}
+	if kind == FaultTampered && len(a.body) > 2 && a.body[0] == '{' {
+		a.body = append([]byte(`{"tampered":true,`), a.body[1:]...)
+	}
+	if a.status != http.StatusNoContent {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+		if a.fileType != "" {
+			h.Set("Content-Type", a.fileType)
 		}
-		h.Set("Wechatpay-Nonce", nonce)
-		h.Set("Wechatpay-Timestamp", timestamp)
-		h.Set("Wechatpay-Serial", k.id)
-		h.Set("Wechatpay-Signature", signature)
-		h.Set("Wechatpay-Signature-Type", SignatureType)
+		h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	w.WriteHeader(a.status)
 	if len(a.body) > 0 {
 		_, _ = w.Write(a.body) // the caller may be gone; nothing to do about it
 	}
+	return nil
+}
+
+// sign puts the signature of an answer into its header.
+func (p *Platform) sign(h http.Header, r *http.Request, body []byte, kind APIFaultKind) error {
+	k := p.responseKey(r.Header.Get("Wechatpay-Serial"))
+	at := p.now()
+	var err error
+	if kind == FaultStaleCertificate {
+		if k, err = p.retired(); err != nil {
+			return err
+		}
+	}
+	if kind == FaultStaleTimestamp {
+		at = at.Add(-10 * time.Minute)
+	}
+	signer := k.key
+	if kind == FaultWrongSignature {
+		if signer, err = p.forger(); err != nil {
+			return err
+		}
+	}
+	nonce, timestamp := p.randomText(32), strconv.FormatInt(at.Unix(), 10)
+	signature, err := signText(signer, timestamp+"\n"+nonce+"\n"+string(body)+"\n")
+	if err != nil {
+		return err
+	}
+	if kind == FaultSigntest {
+		signature = p.probeSignature()
+	}
+	h.Set("Wechatpay-Nonce", nonce)
+	h.Set("Wechatpay-Timestamp", timestamp)
+	h.Set("Wechatpay-Serial", k.id)
+	h.Set("Wechatpay-Signature", signature)
+	h.Set("Wechatpay-Signature-Type", SignatureType)
 	return nil
 }

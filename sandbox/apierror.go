@@ -89,6 +89,14 @@ func errNoRefundNo() *apiError {
 	return fail(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在")
 }
 
+func errNoStatement() *apiError {
+	return fail(http.StatusBadRequest, "NO_STATEMENT_EXIST", "请求的账单文件不存在")
+}
+
+func errSerial() *apiError {
+	return paramError("header", "Wechatpay-Serial", "not a platform key that is valid now", "平台证书序列号Wechatpay-Serial错误")
+}
+
 func errFrequency() *apiError {
 	return fail(http.StatusTooManyRequests, "FREQUENCY_LIMITED", "频率超限，请稍后再试")
 }

@@ -23,9 +23,12 @@ const controlHelp = `WeChat Pay sandbox: control endpoints (loopback peers only,
 微信支付沙箱控制接口（仅限本机访问，JSON）
 
 "order" is an out_trade_no, a combine_out_trade_no, a sub-order's number,
-"mchid:number" or a code_url.
+"mchid:number", a code_url, prepay_id or h5_url. Where callbacks are concerned it
+may also be "refund:out_refund_no", "refund:mchid:out_refund_no" or the id of a
+notification.
 
 GET  /sandbox/control/orders                  every order with its callback
+GET  /sandbox/control/refunds                 every refund with its callbacks
 GET  /sandbox/control/callbacks?order=…       every callback, or one, with its attempts
 GET  /sandbox/control/wait?order=…&attempts=1&timeout=10
                                               waits (seconds, at most 60) until that many
@@ -33,9 +36,14 @@ GET  /sandbox/control/wait?order=…&attempts=1&timeout=10
 POST /sandbox/control/pay                     {"order":"…","faults":{…}}    pay an order
 POST /sandbox/control/send                    {"order":"…","faults":{…}}    send a paid order's callback now
 POST /sandbox/control/reorder                 {"orders":["second","first"]} send in this order, one after the other
+POST /sandbox/control/refund                  {"refund":"…","status":"SUCCESS"|"ABNORMAL"|"CLOSED","faults":{…}}
+                                              ends a refund that is PROCESSING or ABNORMAL, now
+POST /sandbox/control/refund-plan             {"status":"CLOSED","count":2,"faults":{…}}
+                                              how the next refunds end; PROCESSING: not by themselves
 POST /sandbox/control/rotate                  {"key":"certificate"|"public_key","sign_after":"1h","overlap":"24h"}
 POST /sandbox/control/share                   {"public_key_percent":20}     of the callbacks, both mode only
-POST /sandbox/control/api-faults              {"kind":"…","method":"POST","path":"/v3/pay","count":2}
+POST /sandbox/control/api-faults              {"kind":"…","method":"POST","path":"/v3/pay","count":2,
+                                               "code":"NOT_ENOUGH","delay_ms":3000}
 POST /sandbox/control/api-faults/clear        {}
 
 faults, all optional:
@@ -49,8 +57,9 @@ faults, all optional:
   coupon f         (pay) f fen of the (first) amount are paid by a coupon
 
 api fault kinds:
-  before the effect: error (500), timeout_before, drop_before
-  after the effect:  error_after (500), timeout_after, drop_after, unsigned, wrong_signature, signtest
+  before the effect: error (500), timeout_before, drop_before, refuse (needs "code", a code of WeChat Pay's)
+  after the effect:  error_after (500), timeout_after, drop_after, slow (takes "delay_ms"), unsigned,
+                     wrong_signature, signtest, tampered, stale_timestamp, stale_certificate
 `
 
 // loopbackOnly lets loopback peers through, judged by the connection alone: no
@@ -98,7 +107,9 @@ func answer(w http.ResponseWriter, v any, err error) {
 		status, code = http.StatusNotFound, "ORDER_NOT_EXIST"
 	case errors.Is(err, ErrPaid):
 		status, code = http.StatusConflict, "ORDERPAID"
-	case errors.Is(err, ErrNotPaid), errors.Is(err, ErrShut), errors.Is(err, ErrExpired), errors.Is(err, ErrAmbiguous):
+	case errors.Is(err, ErrNoRefund):
+		status, code = http.StatusNotFound, "RESOURCE_NOT_EXISTS"
+	case errors.Is(err, ErrNotPaid), errors.Is(err, ErrRefundState), errors.Is(err, ErrShut), errors.Is(err, ErrExpired), errors.Is(err, ErrAmbiguous):
 		status, code = http.StatusConflict, "CONFLICT"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		status, code = http.StatusRequestTimeout, "TIMEOUT"
@@ -158,6 +169,19 @@ func (p *Platform) controlRoutes(mux *http.ServeMux) {
 	}))
 	mux.HandleFunc("GET /sandbox/control/orders", loopbackOnly(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, p.Orders())
+	}))
+	mux.HandleFunc("GET /sandbox/control/refunds", loopbackOnly(func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, p.Refunds())
+	}))
+	mux.HandleFunc("POST /sandbox/control/refund", command(func(_ *http.Request, in struct {
+		Refund string       `json:"refund"`
+		Status RefundStatus `json:"status"`
+		Faults Faults       `json:"faults"`
+	}) (any, error) {
+		return p.SettleRefund(in.Refund, in.Status, in.Faults)
+	}))
+	mux.HandleFunc("POST /sandbox/control/refund-plan", command(func(_ *http.Request, in RefundPlan) (any, error) {
+		return done{true}, p.PlanRefunds(in)
 	}))
 	mux.HandleFunc("GET /sandbox/control/callbacks", loopbackOnly(p.serveCallbacks))
 	mux.HandleFunc("GET /sandbox/control/wait", loopbackOnly(p.serveWait))
@@ -232,11 +256,14 @@ func (p *Platform) serveCallbacks(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, p.Callbacks())
 		return
 	}
-	o, err := p.Order(ref)
-	if err == nil && o.Callback == nil {
-		err = ErrNotPaid
+	p.mu.Lock()
+	c, err := p.callbackLocked(ref)
+	var view Callback
+	if err == nil {
+		view = c.viewLocked()
 	}
-	answer(w, o.Callback, err)
+	p.mu.Unlock()
+	answer(w, view, err)
 }
 
 func (p *Platform) serveWait(w http.ResponseWriter, r *http.Request) {

@@ -69,7 +69,7 @@ func seal(key string, nonce, associatedData string, plaintext []byte) (string, e
 func (p *Platform) openField(serial, text string) (string, *apiError) {
 	k := p.validKey(serial)
 	if k == nil {
-		return "", paramError("header", "Wechatpay-Serial", "not a platform key that is valid now", "平台证书序列号Wechatpay-Serial错误")
+		return "", errSerial()
 	}
 	sealed, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || len(sealed) != k.key.Size() {

@@ -69,6 +69,10 @@ type Options struct {
 	// than a month. Zero: no limits.
 	RefundPace bool
 
+	// BillsAtOnce lets bills be had of any day, today included. Zero: as WeChat
+	// Pay has it, of past days only, from ten o'clock of the next day.
+	BillsAtOnce bool
+
 	Now    func() time.Time // zero: time.Now
 	Rand   io.Reader        // nonces and identifiers; zero: crypto/rand.Reader
 	Logger *slog.Logger     // zero: no logging
@@ -81,18 +85,20 @@ const maxOrders = 100_000
 // all in memory. It is an http.Handler and safe for concurrent use. Close it
 // when done.
 type Platform struct {
-	keyMode    KeyMode
-	scale      time.Duration
-	refundTime time.Duration
-	pacing     bool
-	client     *http.Client
-	now        func() time.Time
-	rand       io.Reader
-	log        *slog.Logger
-	merchants  map[string]*merchant            // fixed after New
-	mchids     []string                        // in order of Options.Merchants
-	forger     func() (*rsa.PrivateKey, error) // signs what Forged asks for; nobody holds its public half
-	pages      http.Handler
+	keyMode     KeyMode
+	scale       time.Duration
+	refundTime  time.Duration
+	pacing      bool
+	billsAtOnce bool
+	client      *http.Client
+	now         func() time.Time
+	rand        io.Reader
+	log         *slog.Logger
+	merchants   map[string]*merchant            // fixed after New
+	mchids      []string                        // in order of Options.Merchants
+	retired     func() (*platformKey, error)    // a certificate that expired, for FaultStaleCertificate
+	forger      func() (*rsa.PrivateKey, error) // signs what Forged asks for; nobody holds its public half
+	pages       http.Handler
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -117,6 +123,7 @@ type Platform struct {
 	refundIDs    map[string]*refund
 	refundNos    map[numberKey]*refund // by who asked for it
 	refundPlans  []RefundPlan
+	downloads    map[string]*download // by token
 }
 
 type merchant struct {
@@ -149,22 +156,24 @@ var (
 // public key, one for each merchant). It fails on options that make no sense.
 func New(o Options) (*Platform, error) {
 	p := &Platform{
-		keyMode:    o.Keys,
-		scale:      time.Duration(o.TimeScale),
-		refundTime: o.RefundTime,
-		pacing:     o.RefundPace,
-		byCallback: map[string]*callback{},
-		refundIDs:  map[string]*refund{},
-		refundNos:  map[numberKey]*refund{},
-		now:        o.Now,
-		log:        o.Logger,
-		merchants:  map[string]*merchant{},
-		changed:    make(chan struct{}),
-		share:      50,
-		numbers:    map[numberKey]*order{},
-		byPR:       map[string]*order{},
-		byPrepay:   map[string]*order{},
-		byTx:       map[string]*order{},
+		keyMode:     o.Keys,
+		scale:       time.Duration(o.TimeScale),
+		refundTime:  o.RefundTime,
+		pacing:      o.RefundPace,
+		billsAtOnce: o.BillsAtOnce,
+		downloads:   map[string]*download{},
+		byCallback:  map[string]*callback{},
+		refundIDs:   map[string]*refund{},
+		refundNos:   map[numberKey]*refund{},
+		now:         o.Now,
+		log:         o.Logger,
+		merchants:   map[string]*merchant{},
+		changed:     make(chan struct{}),
+		share:       50,
+		numbers:     map[numberKey]*order{},
+		byPR:        map[string]*order{},
+		byPrepay:    map[string]*order{},
+		byTx:        map[string]*order{},
 	}
 	switch p.keyMode {
 	case "":
@@ -204,6 +213,7 @@ func New(o Options) (*Platform, error) {
 	}
 	p.makeClient(o.Client)
 	p.forger = sync.OnceValues(newKey)
+	p.retired = sync.OnceValues(func() (*platformKey, error) { return p.newCertificate(p.now().AddDate(-6, 0, 0)) })
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.pages = p.pageHandler()
 	return p, nil
@@ -277,6 +287,8 @@ func (p *Platform) Close() error {
 
 // ErrClosed is what acts on a closed Platform return.
 var ErrClosed = errors.New("sandbox: platform is closed")
+
+var errTooMany = errors.New("sandbox: too many callbacks")
 
 // goLocked starts f as a sender that Close waits for. p.mu is held.
 func (p *Platform) goLocked(f func()) error {

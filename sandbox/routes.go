@@ -57,6 +57,10 @@ func makeRoutes() []route {
 	add("GET", "ecommerce/refunds/id/*", queryRefundID)
 	add("GET", "ecommerce/refunds/out-refund-no/*", queryRefund)
 	add("POST", "ecommerce/refunds/*/apply-abnormal-refund", applyAbnormalRefund)
+	add("POST", "security/echo", echo)
+	add("GET", "bill/tradebill", tradeBill)
+	add("GET", "bill/fundflowbill", fundFlowBill)
+	add("GET", "billdownload/file", downloadBill)
 	return all
 }
 
