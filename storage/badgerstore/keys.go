@@ -138,15 +138,3 @@ func tail16(k []byte) (at int64, seq uint64) {
 	k = k[len(k)-16:]
 	return readTime(k), binary.BigEndian.Uint64(k[8:])
 }
-
-// after returns the smallest key that sorts after every key with the prefix.
-// The prefix must not consist of 0xff bytes only.
-func after(prefix []byte) []byte {
-	b := append([]byte(nil), prefix...)
-	for i := len(b) - 1; i >= 0; i-- {
-		if b[i]++; b[i] != 0 {
-			return b[:i+1]
-		}
-	}
-	return b
-}

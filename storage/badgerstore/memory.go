@@ -83,8 +83,7 @@ func (m mark) compare(o mark) int {
 	return cmp.Or(cmp.Compare(m.due, o.due), cmp.Compare(m.qseq, o.qseq))
 }
 
-func (e *entry) mark() mark     { return mark{e.due, e.qseq} }
-func (e *entry) diskMark() mark { return mark{e.disk, e.qseq} }
+func (e *entry) mark() mark { return mark{e.due, e.qseq} }
 
 // leased says that e is somebody's now.
 func (e *entry) leased() bool { return e.lease >= 0 }
@@ -456,5 +455,3 @@ func checkTerms(t storage.ClaimTerms) error {
 	}
 	return nil
 }
-
-func encodeDue(id string) []byte { return append(newRecord(len(id)), id...) }

@@ -3,6 +3,7 @@ package storagetest
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -443,7 +444,7 @@ func (w *walk) compare() {
 func modelAll(m *Model) (list []storage.Record) {
 	f := storage.Filter{Limit: 1000}
 	for {
-		p, err := m.Notifications(nil, f) //nolint:staticcheck // the model needs no context here
+		p, err := m.Notifications(context.Background(), f)
 		if err != nil {
 			panic(err)
 		}
