@@ -29,6 +29,10 @@ type request struct {
 	// part of an upload. malformed is true when an upload has none.
 	signed    []byte
 	malformed *refusal
+	// serial names the key that fields of the body were encrypted with, "" for
+	// none; decrypt is what the caller wants opened in the answer, nil for nothing.
+	serial  string
+	decrypt *fields
 	// live ends when the caller goes away or the deadline passes; waiting for
 	// something before the first byte is sent heeds it.
 	live context.Context
@@ -128,6 +132,9 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 	if err := a.merchant.Ready(); err != nil {
 		return notReady()
 	}
+	if refused := a.fields(q); refused != nil {
+		return refused
+	}
 	switch q.op.Act {
 	case operation.ActCreate:
 		return a.create(w, q)
@@ -218,7 +225,7 @@ func (a *API) refused(w http.ResponseWriter, r *refusal) {
 // answer gives the caller what became of the call: WeChat Pay's answer as it
 // is, or a refusal where there is none to give. known is false when the outcome
 // row says unknown although an answer is there.
-func (a *API) answer(w http.ResponseWriter, res send.Result, known bool) *refusal {
+func (a *API) answer(w http.ResponseWriter, q *request, res send.Result, known bool) *refusal {
 	switch {
 	case res.Outcome == send.Unsent && errors.Is(res.Err, send.ErrSign):
 		return notReady()
@@ -236,10 +243,11 @@ func (a *API) answer(w http.ResponseWriter, res send.Result, known bool) *refusa
 	if !known {
 		h.Set(headerOutcome, outcomeUnknown)
 	}
-	if len(res.Body) > 0 {
-		h.Set("Content-Length", strconv.Itoa(len(res.Body)))
+	body := a.open(h, q, res)
+	if len(body) > 0 {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	w.WriteHeader(res.Status)
-	_, _ = w.Write(res.Body) // the caller is gone when this fails
+	_, _ = w.Write(body) // the caller is gone when this fails
 	return nil
 }

@@ -82,7 +82,7 @@ func (a *API) send(q *request, id, target string, body []byte, repeatable bool) 
 	}
 	started := a.now()
 	res := a.sender.Do(q.call, send.Request{
-		Method: q.method, Target: target, Header: header, Body: body, Signed: q.signed, Repeatable: repeatable,
+		Method: q.method, Target: target, Header: header, Body: body, Signed: q.signed, Serial: q.serial, Repeatable: repeatable,
 		Stream: q.op.Act == operation.ActDownload,
 	})
 	took := a.now().Sub(started)

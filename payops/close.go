@@ -66,7 +66,7 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 	if !written {
 		w.Header().Add(headerWarning, warningLedger)
 	}
-	return a.answer(w, res, done)
+	return a.answer(w, q, res, done)
 }
 
 // closeCombine completes and checks the list of sub-orders: a combine order is

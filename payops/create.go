@@ -80,7 +80,7 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 	if !written {
 		w.Header().Add(headerWarning, warningLedger)
 	}
-	return a.answer(w, res, known)
+	return a.answer(w, q, res, known)
 }
 
 // notCharged are the error codes of a payment-code charge that say that there is

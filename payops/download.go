@@ -25,7 +25,7 @@ func (a *API) download(w http.ResponseWriter, q *request) *refusal {
 	q.call = ctx
 	res := a.send(q, "", join(q.path, q.query), nil, true)
 	if res.Stream == nil {
-		return a.answer(w, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
+		return a.answer(w, q, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 	}
 	defer func() { _ = res.Stream.Close() }()
 	if res.Length > a.maxDownload {

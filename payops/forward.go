@@ -22,7 +22,7 @@ func (a *API) forward(w http.ResponseWriter, q *request) *refusal {
 			return badRequest(RuleBody, "a GET takes no body")
 		}
 		res := a.send(q, "", join(q.path, q.query), nil, true)
-		return a.answer(w, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
+		return a.answer(w, q, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 	}
 	if refused := checkForwarded(q); refused != nil {
 		return refused
@@ -35,7 +35,7 @@ func (a *API) forward(w http.ResponseWriter, q *request) *refusal {
 	if !a.finish(q, id, storage.OrderKey{}, res, nil) {
 		w.Header().Add(headerWarning, warningLedger)
 	}
-	return a.answer(w, res, res.Outcome != send.Unknown)
+	return a.answer(w, q, res, res.Outcome != send.Unknown)
 }
 
 // checkForwarded checks what no operation of WeChat Pay takes: its own checks

@@ -51,7 +51,7 @@ func (a *API) query(w http.ResponseWriter, q *request) *refusal {
 	}
 	res := a.send(q, "", join(q.path, query), nil, true)
 	a.queried(q.call, q.op.Kind, key, res)
-	return a.answer(w, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
+	return a.answer(w, q, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 }
 
 // queryMchid completes and checks the mchid of a query, and returns its

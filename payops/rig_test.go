@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -47,6 +48,7 @@ type rigOptions struct {
 
 	maxDownload     int64
 	downloadTimeout time.Duration
+	log             *slog.Logger
 
 	force   bool
 	callers *caller.Set
@@ -90,7 +92,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.callers = testCallers(t)
 	}
 	g.api, err = payops.New(payops.Config{
-		Merchant: m, Ledger: g.ledger, Callers: o.callers, HTTP: client, Observer: g.observer,
+		Merchant: m, Ledger: g.ledger, Callers: o.callers, HTTP: client, Observer: g.observer, Logger: o.log,
 		Now:     func() time.Time { return time.Now().Add(g.offset) },
 		Timeout: o.timeout, Attempt: o.attempt, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {

@@ -25,6 +25,7 @@ const (
 	RuleContentType   Rule = "content_type"       // 400
 	RuleTooLarge      Rule = "too_large"          // 413; 502: a file over the limit
 	RuleHeader        Rule = "header"             // 400: a header that cannot go on
+	RuleSensitive     Rule = "sensitive_fields"   // 400: fields that cannot be encrypted as asked
 	RuleMultipart     Rule = "multipart"          // 400: an upload without exactly one meta part
 	RuleNumber        Rule = "number"             // 400: characters or length of a merchant number
 	RuleAmount        Rule = "amount"             // 400: integral, at least 1 fen, one currency
