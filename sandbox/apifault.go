@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,14 +32,10 @@ const (
 	FaultStaleCertificate APIFaultKind = "stale_certificate" // the answer signed by a certificate that expired
 )
 
-func (k APIFaultKind) known() bool {
-	switch k {
-	case FaultError, FaultTimeoutBefore, FaultDropBefore, FaultRefuse, FaultErrorAfter, FaultTimeoutAfter,
-		FaultDropAfter, FaultUnsigned, FaultWrongSignature, FaultSigntest, FaultSlow, FaultTampered,
-		FaultStaleTimestamp, FaultStaleCertificate:
-		return true
-	}
-	return false
+var apiFaultKinds = []APIFaultKind{
+	FaultError, FaultTimeoutBefore, FaultDropBefore, FaultRefuse,
+	FaultErrorAfter, FaultTimeoutAfter, FaultDropAfter, FaultUnsigned, FaultWrongSignature, FaultSigntest,
+	FaultSlow, FaultTampered, FaultStaleTimestamp, FaultStaleCertificate,
 }
 
 func (k APIFaultKind) beforeEffect() bool {
@@ -97,7 +94,7 @@ const maxFaultCount = 100_000
 
 // FailAPI arms a fault. Faults apply in the order they were armed, one to a call.
 func (p *Platform) FailAPI(f APIFault) error {
-	if !f.Kind.known() {
+	if !slices.Contains(apiFaultKinds, f.Kind) {
 		return fmt.Errorf("sandbox: unknown api fault %q", f.Kind)
 	}
 	if (f.Kind == FaultRefuse) != (f.Code != "") || f.Code != "" && refusals[f.Code] == nil {

@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/sandbox"
 )
@@ -49,6 +51,9 @@ func TestAPIFaults(t *testing.T) {
 		{sandbox.FaultUnsigned, 200, false, true, true},
 		{sandbox.FaultWrongSignature, 200, false, true, true},
 		{sandbox.FaultSigntest, 200, false, true, true},
+		{sandbox.FaultTampered, 200, false, true, true},
+		{sandbox.FaultStaleCertificate, 200, false, true, true},
+		{sandbox.FaultStaleTimestamp, 200, true, true, true},
 	} {
 		t.Run(string(tc.kind), func(t *testing.T) {
 			number := "F-" + string(tc.kind)
@@ -115,11 +120,71 @@ func TestAPIFaults(t *testing.T) {
 		if status, _ := c.call("GET", "/v3/certificates", ""); status != 200 {
 			t.Errorf("%d after clearing", status)
 		}
-		for _, f := range []sandbox.APIFault{{}, {Kind: "x"}, {Kind: sandbox.FaultError, Count: -1}, {Kind: sandbox.FaultError, Count: 1 << 30}} {
+		for _, f := range []sandbox.APIFault{
+			{Kind: sandbox.FaultRefuse}, {Kind: sandbox.FaultRefuse, Code: "NO_SUCH_CODE"}, {Kind: sandbox.FaultError, Code: "NOT_ENOUGH"},
+			{Kind: sandbox.FaultError, DelayMS: 1}, {Kind: sandbox.FaultSlow, DelayMS: -1}, {Kind: sandbox.FaultSlow, DelayMS: 60_001},
+			{}, {Kind: "x"}, {Kind: sandbox.FaultError, Count: -1}, {Kind: sandbox.FaultError, Count: 1 << 30}} {
 			if err := p.FailAPI(f); err == nil {
 				t.Errorf("%+v accepted", f)
 			}
 		}
+	})
+	t.Run("refuse", func(t *testing.T) {
+		for code, want := range map[string]int{"NOT_ENOUGH": 403, "USER_ACCOUNT_ABNORMAL": 403, "FREQUENCY_LIMITED": 429, "MCH_NOT_EXISTS": 404} {
+			if err := p.FailAPI(sandbox.APIFault{Kind: sandbox.FaultRefuse, Code: code, Path: refunds}); err != nil {
+				t.Fatal(err)
+			}
+			c.order(nativeBody("F-"+code, 1))
+			if status, answer := c.call("POST", refunds, refundBody("F-"+code, "R", 1, 1)); status != want || codeOf(t, answer) != code {
+				t.Errorf("%s: %d %s", code, status, answer)
+			}
+		}
+		if len(p.Refunds()) != 0 {
+			t.Error("a refused refund was recorded")
+		}
+	})
+	t.Run("stale timestamp and certificate", func(t *testing.T) {
+		for _, kind := range []sandbox.APIFaultKind{sandbox.FaultStaleTimestamp, sandbox.FaultStaleCertificate} {
+			if err := p.FailAPI(sandbox.APIFault{Kind: kind}); err != nil {
+				t.Fatal(err)
+			}
+			h := serve(p, c.request("GET", "/v3/certificates", "")).Header()
+			age := time.Now().Unix() - atoi(t, h.Get("Wechatpay-Timestamp"))
+			stale := c.platformKeys()[h.Get("Wechatpay-Serial")] == nil
+			if (age > 590) != (kind == sandbox.FaultStaleTimestamp) || stale != (kind == sandbox.FaultStaleCertificate) ||
+				stale && !strings.HasPrefix(h.Get("Wechatpay-Serial"), sandbox.CertificateSerialPrefix) {
+				t.Errorf("%s: %d s old, %s", kind, age, h.Get("Wechatpay-Serial"))
+			}
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlatform(t, nil)
+			c := newClient(t, p, mchid)
+			for delay, want := range map[int64]time.Duration{0: 3 * time.Second, 60_000: time.Minute} {
+				if err := p.FailAPI(sandbox.APIFault{Kind: sandbox.FaultSlow, DelayMS: delay}); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				if status, _ := c.call("GET", "/v3/certificates", ""); status != 200 || time.Since(start) != want {
+					t.Errorf("%d after %v", status, time.Since(start))
+				}
+			}
+			if err := p.FailAPI(sandbox.APIFault{Kind: sandbox.FaultSlow}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			defer func() {
+				if v := recover(); v != http.ErrAbortHandler {
+					t.Errorf("the caller hung up: %v", v)
+				}
+				if _, err := p.Order("F-SLOW"); err != nil {
+					t.Errorf("no effect: %v", err)
+				}
+			}()
+			p.ServeHTTP(httptest.NewRecorder(), c.request("POST", "/v3/pay/transactions/native", nativeBody("F-SLOW", 1)).WithContext(ctx))
+		})
 	})
 	t.Run("a hanging call ends with the platform", func(t *testing.T) {
 		p := newPlatform(t, nil)

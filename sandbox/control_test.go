@@ -42,6 +42,7 @@ func TestLoopbackOnly(t *testing.T) {
 	for _, tc := range []struct{ method, target string }{
 		{"GET", "/sandbox/keys/" + mchid}, {"GET", "/sandbox/control"}, {"GET", "/sandbox/control/orders"},
 		{"GET", "/sandbox/control/callbacks"}, {"GET", "/sandbox/control/wait?order=X&timeout=0"},
+		{"GET", "/sandbox/control/refunds"}, {"POST", "/sandbox/control/refund"}, {"POST", "/sandbox/control/refund-plan"},
 		{"POST", "/sandbox/control/pay"}, {"POST", "/sandbox/control/send"}, {"POST", "/sandbox/control/reorder"},
 		{"POST", "/sandbox/control/rotate"}, {"POST", "/sandbox/control/share"},
 		{"POST", "/sandbox/control/api-faults"}, {"POST", "/sandbox/control/api-faults/clear"},
@@ -154,6 +155,25 @@ func TestControl(t *testing.T) {
 	var orders []sandbox.Order
 	if err := json.Unmarshal([]byte(do(200, "GET", "/sandbox/control/orders", "")), &orders); err != nil || len(orders) != 3 {
 		t.Error(err, len(orders))
+	}
+	do(200, "POST", "/sandbox/control/refund-plan", `{"status":"PROCESSING"}`)
+	do(400, "POST", "/sandbox/control/refund-plan", `{"status":"LATER"}`)
+	c.refund(refundBody("ORDER-1", "R-1", 40, 100))
+	do(409, "GET", "/sandbox/control/callbacks?order=refund:R-1", "")
+	do(200, "POST", "/sandbox/control/refund", `{"refund":"R-1","status":"ABNORMAL","faults":{"lost":true}}`)
+	do(409, "POST", "/sandbox/control/refund", `{"refund":"R-1","status":"PROCESSING"}`)
+	do(404, "POST", "/sandbox/control/refund", `{"refund":"R-2","status":"SUCCESS"}`)
+	do(200, "POST", "/sandbox/control/refund", `{"refund":"`+mchid+`:R-1","status":"SUCCESS"}`)
+	do(200, "GET", "/sandbox/control/wait?order=refund:R-1&timeout=30", "")
+	if text := do(200, "GET", "/sandbox/control/callbacks?order=refund:R-1", ""); !strings.Contains(text, "REFUND.SUCCESS") {
+		t.Error(text)
+	}
+	var refunded []sandbox.Refund
+	if err := json.Unmarshal([]byte(do(200, "GET", "/sandbox/control/refunds", "")), &refunded); err != nil || len(refunded) != 1 || len(refunded[0].Callbacks) != 2 {
+		t.Error(err, refunded)
+	}
+	if page := do(200, "GET", "/sandbox/pay/"+strings.TrimPrefix(codeURL, "weixin://wxpay/bizpayurl?pr="), ""); !strings.Contains(page, "REFUND.ABNORMAL") || !strings.Contains(page, "¥0.40") {
+		t.Error("the refund is not on the order's page")
 	}
 	do(200, "POST", "/sandbox/control/rotate", `{"key":"certificate","sign_after":"1h","overlap":"1h"}`)
 	do(200, "POST", "/sandbox/control/rotate", `{"key":"public_key","overlap":"1h"}`)

@@ -23,19 +23,47 @@
 // signs every answer with the key that the request's Wechatpay-Serial names:
 //
 //	GET  /v3/certificates
-//	POST /v3/pay/transactions/native
+//	POST /v3/pay/transactions/{native,jsapi,app,h5}
 //	GET  /v3/pay/transactions/out-trade-no/{out_trade_no}?mchid=
 //	GET  /v3/pay/transactions/id/{transaction_id}?mchid=
 //	POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close
-//	POST /v3/combine-transactions/native
+//	POST /v3/pay/partner/transactions/{native,jsapi,app,h5}
+//	GET  /v3/pay/partner/transactions/out-trade-no/{out_trade_no}?sp_mchid=&sub_mchid=
+//	GET  /v3/pay/partner/transactions/id/{transaction_id}?sp_mchid=&sub_mchid=
+//	POST /v3/pay/partner/transactions/out-trade-no/{out_trade_no}/close
+//	POST /v3/combine-transactions/{native,jsapi,app,h5}
 //	GET  /v3/combine-transactions/out-trade-no/{combine_out_trade_no}
 //	POST /v3/combine-transactions/out-trade-no/{combine_out_trade_no}/close
+//	POST /v3/refund/domestic/refunds
+//	GET  /v3/refund/domestic/refunds/{out_refund_no}
+//	POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund
+//	POST /v3/ecommerce/refunds/apply
+//	GET  /v3/ecommerce/refunds/id/{refund_id}?sub_mchid=
+//	GET  /v3/ecommerce/refunds/out-refund-no/{out_refund_no}?sub_mchid=
+//	POST /v3/ecommerce/refunds/{refund_id}/apply-abnormal-refund
+//	GET  /v3/bill/tradebill?bill_date=
+//	GET  /v3/bill/fundflowbill?bill_date=
+//	GET  /v3/billdownload/file?token=
+//	POST /v3/merchant/media/upload
+//	POST /v3/merchant/media/video_upload
+//	POST /v3/marketing/favor/media/image-upload
+//	POST /v3/merchant-service/images/upload
+//	POST /v3/security/echo
+//
+// A mini program orders through the jsapi paths. A merchant is a direct merchant
+// (直连商户), or with Merchant.ServiceProvider a service provider (服务商): the one
+// never names a sub_mchid, the other does wherever money is concerned.
+//
+// Sensitive fields (the payer's identity, the bank card of 发起异常退款, the echo)
+// come encrypted with the platform key that Wechatpay-Serial names, RSAES-OAEP.
+// An upload signs its meta alone; a bill's download is signed by the caller and
+// not by the platform.
 //
 // Under /sandbox/ there is what stands in for a user with a phone, for tests in
 // other processes and for the merchant platform:
 //
 //	GET  /sandbox/                     every order and its callback's attempts
-//	GET  /sandbox/pay?code_url=…       leads to the page of the order
+//	GET  /sandbox/pay?code_url=…       leads to the page of the order; so do prepay_id=, h5_url=
 //	GET  /sandbox/pay/{pr}             "scan and pay"; POST is its button
 //	GET  /sandbox/qr?pr=…&format=svg   the code_url as a picture (PNG or SVG)
 //	GET  /sandbox/keys/{mchid}         Keys as JSON; loopback peers only
@@ -54,13 +82,31 @@
 //	p.Pay("ORDER-1", sandbox.Faults{Probes: 1, Concurrent: 20})
 //	c, err := p.WaitState(ctx, "ORDER-1", sandbox.Delivered) // or p.WaitCallback(ctx, "ORDER-1", 3)
 //
+// # Refunds
+//
+// An accepted refund is PROCESSING; Options.RefundTime later it is SUCCESS, or
+// what PlanRefunds said: ABNORMAL, CLOSED, or PROCESSING until SettleRefund. The
+// result goes to the refund's notify_url as a payment's does, on the same
+// Schedule. "refund:" and the out_refund_no name its callback:
+//
+//	p.PlanRefunds(sandbox.RefundPlan{Status: sandbox.RefundAbnormal})
+//	r, err := p.WaitRefund(ctx, "REFUND-1", sandbox.RefundAbnormal)
+//	c, err := p.WaitState(ctx, "refund:REFUND-1", sandbox.Delivered)
+//
+// A number is good for one refund, of the same order and amounts however often
+// it is sent; the refunds that are not CLOSED never exceed what was paid, nor 50,
+// nor come after 365 days. A combine order is refunded by its sub-orders, each
+// by its own mchid. While a refund is not CLOSED queries say trade_state REFUND.
+//
 // # Things that go wrong
 //
 // Faults, given to Pay or to Send (which works on paid orders), adds probes,
 // forged signatures, stale timestamps, wrong amounts, duplicates, concurrent
 // duplicates, or loses the callback. SendInOrder releases lost callbacks in any
-// order. FailAPI spoils API calls: a 500, no answer, a cut connection, a missing
-// or wrong signature, before or after the effect. RotateCertificate,
+// order. FailAPI spoils API calls, before or after the effect: a 500, any of WeChat
+// Pay's refusals (NOT_ENOUGH, FREQUENCY_LIMITED …), no answer, a late one, a cut
+// connection, a signature that is missing, wrong, a probe, stale or of an expired
+// certificate, an answer changed after signing. RotateCertificate,
 // RotatePublicKey and SetPublicKeyShare play a key's migration.
 //
 // Callback builds one callback without sending it, for table tests of bad input:
@@ -70,10 +116,13 @@
 //
 // # What it does not do
 //
-// Refunds, bills and the other products; partner orders other than a combine
-// order's sub_mchid; SM2; WeChat Pay's rate limits. An unpaid order closes after
-// seven days of the Options.Now clock; a code_url lives two hours. Requests are
-// checked as far as the operation's page goes, unknown fields are let pass. A
-// number that is used again with other parameters is 403 OUT_TRADE_NO_USED;
-// numbers are unique for a mchid over every kind of order.
+// The other products (profit sharing, transfers, parking …); 付款码; SM2; WeChat
+// Pay's rate limits, apart from Options.RefundPace; fees. A merchant's balance is
+// never short by itself: arm FaultRefuse with NOT_ENOUGH. A refund without a
+// notify_url has no callback, for there is no console to set one in. An unpaid
+// order closes after seven days of the Options.Now clock; a code_url and a
+// prepay_id live two hours, an h5_url five minutes, a bill's link thirty seconds.
+// Requests are checked as far as the operation's page goes, unknown fields are let
+// pass. A number that is used again with other parameters is 403
+// OUT_TRADE_NO_USED; numbers are unique for a mchid over every kind of order.
 package sandbox

@@ -3,6 +3,9 @@ package sandbox
 import (
 	"crypto/rand"
 	"fmt"
+	"os"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +36,69 @@ func FuzzParseAuthorization(f *testing.F) {
 			t.Fatalf("%q reads as %+v, %q as %+v (%s)", header, a, again, b, issue)
 		}
 	})
+}
+
+// TestHelpIsTrue: the help names every control endpoint, fault and api fault.
+func TestHelpIsTrue(t *testing.T) {
+	source, err := os.ReadFile("control.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoints := regexp.MustCompile(`mux\.HandleFunc\("(GET|POST) (/sandbox/control/[^"]+)"`).FindAllSubmatch(source, -1)
+	if len(endpoints) != 13 {
+		t.Fatalf("%d endpoints found, want 13", len(endpoints))
+	}
+	for _, e := range endpoints {
+		if want := fmt.Sprintf("\n%-4s %s", e[1], e[2]); !strings.Contains(controlHelp, want) {
+			t.Errorf("the help lacks %q", want)
+		}
+	}
+	for _, kind := range apiFaultKinds {
+		if !strings.Contains(controlHelp, string(kind)) {
+			t.Errorf("the help lacks the api fault %s", kind)
+		}
+	}
+	for _, v := range []any{Faults{}, APIFault{}, RefundPlan{}} {
+		for i := range reflect.TypeOf(v).NumField() {
+			if name := reflect.TypeOf(v).Field(i).Tag.Get("json"); !strings.Contains(controlHelp, name) {
+				t.Errorf("the help lacks %T's %s", v, name)
+			}
+		}
+	}
+}
+
+// TestToursRoutes: the package comment names every operation, and no other.
+func TestToursRoutes(t *testing.T) {
+	source, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	parameter := regexp.MustCompile(`\{[a-z0-9_]+\}`)
+	choice := regexp.MustCompile(`\{([a-z0-9]+(?:,[a-z0-9]+)+)\}`)
+	for _, m := range regexp.MustCompile(`(?m)^//\t(GET|POST) +/v3/([^?\s]+)`).FindAllSubmatch(source, -1) {
+		paths := []string{string(m[2])}
+		if c := choice.FindStringSubmatch(paths[0]); c != nil {
+			whole := paths[0]
+			paths = nil
+			for _, way := range strings.Split(c[1], ",") {
+				paths = append(paths, strings.Replace(whole, c[0], way, 1))
+			}
+		}
+		for _, path := range paths {
+			named[string(m[1])+" "+parameter.ReplaceAllString(path, "*")] = true
+		}
+	}
+	for _, r := range routes {
+		operation := r.method + " " + strings.Join(r.pattern, "/")
+		if !named[operation] {
+			t.Errorf("doc.go lacks %s", operation)
+		}
+		delete(named, operation)
+	}
+	for left := range named {
+		t.Errorf("doc.go names %s", left)
+	}
 }
 
 // FuzzBodies: every body leads to an order that is sound, or to a refusal.

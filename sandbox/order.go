@@ -132,6 +132,7 @@ type Order struct {
 	Created    time.Time  `json:"created"`
 	SubOrders  []SubOrder `json:"sub_orders"` // one for a basic order
 	Callback   *Callback  `json:"callback,omitempty"`
+	Refunds    []Refund   `json:"refunds,omitempty"` // of any of its sub-orders, the oldest first
 }
 
 // SubOrder is one payee's part of an order.
@@ -163,6 +164,9 @@ func (o *order) viewLocked() Order {
 	if o.callback != nil {
 		c := o.callback.viewLocked()
 		v.Callback = &c
+	}
+	for _, r := range o.refunds {
+		v.Refunds = append(v.Refunds, r.viewLocked())
 	}
 	return v
 }

@@ -89,7 +89,20 @@ type indexPage struct {
 // pageOrder is an Order on a page.
 type pageOrder struct{ Order }
 
-func (o pageOrder) busy() bool { return o.Callback != nil && o.Callback.State == Sending }
+// busy says whether something will happen to the order by itself.
+func (o pageOrder) busy() bool {
+	for _, r := range o.Refunds {
+		if r.Status == RefundProcessing {
+			return true
+		}
+		for _, c := range r.Callbacks {
+			if c.State == Sending {
+				return true
+			}
+		}
+	}
+	return o.Callback != nil && o.Callback.State == Sending
+}
 
 func (s *pageServer) index(w http.ResponseWriter, _ *http.Request) {
 	page := indexPage{Mode: s.p.keyMode, Scale: int64(s.p.scale)}
