@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -225,7 +226,7 @@ func adminDecide(w http.ResponseWriter, r *http.Request) error {
 	if err := dec.Decode(&why); err != nil {
 		return badRequest(`body: {"by": "who decides", "reason": "why"} is wanted`)
 	}
-	if why.By == "" || why.Reason == "" || len(why.By) > 200 || len(why.Reason) > 2000 {
+	if strings.TrimSpace(why.By) == "" || strings.TrimSpace(why.Reason) == "" || len(why.By) > 200 || len(why.Reason) > 2000 {
 		return badRequest("by and reason: both are wanted, up to 200 and 2000 bytes")
 	}
 	_, g, err := runningApp()
