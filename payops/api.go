@@ -1,6 +1,7 @@
 package payops
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
@@ -91,7 +93,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, q *request) *refusal
 		defer release()
 		limit = a.maxUpload
 	}
-	if refused := readBody(r, q, limit); refused != nil {
+	if refused := a.readBody(w, r, q, limit); refused != nil {
 		return refused
 	}
 	signed := q.body
@@ -161,25 +163,35 @@ func (q *request) match() {
 	}
 }
 
-// readBody reads the body up to the limit.
-func readBody(r *http.Request, q *request, limit int64) *refusal {
+// readBody reads the body up to the limit. Of an upload the memory is taken at
+// once, since there is a place for it, and the time is bounded, since the place
+// is.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request, q *request, limit int64) *refusal {
 	if r.ContentLength > limit {
 		return tooLarge()
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	var buffer bytes.Buffer
+	if q.uploads() {
+		buffer.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+		connection := http.NewResponseController(w)
+		if connection.SetReadDeadline(time.Now().Add(a.timeout)) == nil {
+			defer func() { _ = connection.SetReadDeadline(time.Time{}) }()
+		}
+	}
+	_, err := buffer.ReadFrom(io.LimitReader(r.Body, limit+1))
 	var overLimit *http.MaxBytesError
 	switch {
 	case errors.As(err, &overLimit):
 		return tooLarge()
 	case err != nil:
 		return badRequest(RuleBody, "the body cannot be read to its end")
-	case int64(len(body)) > limit:
+	case int64(buffer.Len()) > limit:
 		return tooLarge()
 	}
-	q.body = body
+	q.body = buffer.Bytes()
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/wechatpay-apiv3/wechatpay-go/core"
@@ -76,6 +77,49 @@ func BenchmarkQuery(b *testing.B) {
 	for b.Loop() {
 		w := httptest.NewRecorder()
 		api.ServeHTTP(w, newRequest(context.Background(), "GET", basicQuery+"N20261122?mchid="+mchid, ""))
+		if w.Code != 200 {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
+func BenchmarkForward(b *testing.B) {
+	api := benchAPI(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, newRequest(context.Background(), "POST", forwardPath, `{"stock_name":"a","belong_merchant":"1900000001"}`))
+		if w.Code != 200 {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
+// BenchmarkUpload sends 1 MiB.
+func BenchmarkUpload(b *testing.B) {
+	api := benchAPI(b)
+	body := strings.Replace(uploadBody(`{"filename":"a.png"}`), "PNG", strings.Repeat("\x89PNG", 1<<18), 1)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		r := newRequest(context.Background(), "POST", uploadPath, body)
+		r.Header.Set("Content-Type", uploadType)
+		api.ServeHTTP(w, r)
+		if w.Code != 200 {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
+func BenchmarkEncryptedFields(b *testing.B) {
+	api := benchAPI(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		r := newRequest(context.Background(), "POST", guidesPath, guideBody)
+		r.Header.Set(encryptHeader, "auto")
+		api.ServeHTTP(w, r)
 		if w.Code != 200 {
 			b.Fatal(w.Code, w.Body)
 		}

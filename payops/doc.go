@@ -5,8 +5,10 @@
 //
 //   - [API] is an http.Handler for /v3/… and /gateway/orders/….
 //   - caller.Set knows who may call, and what each may do.
-//   - operation knows every operation of APIv3, its group, and which ones this
-//     version serves.
+//   - operation knows every operation of APIv3, its group, what the gateway does
+//     for it beyond passing it on, and which groups are not served.
+//   - upload finds the part of a multipart upload that is signed, sensitive
+//     encrypts and decrypts single members of a body.
 //   - send signs the caller's bytes, sends them to the merchant's API hosts and
 //     to no other, verifies the answer and says what it proves.
 //
@@ -14,6 +16,14 @@
 // outcome row, answer. The intent row is durable before the first byte leaves:
 // a crash leaves a row that says so. An answer that does not prove anything is
 // unknown, never failed: the caller queries or repeats with the same number.
+//
+// Orders (basic, partner, combine; by Native, JSAPI, App, H5, payment code) are
+// kept in the ledger: their bodies are completed, their numbers checked, and
+// queries recorded. Every other operation is passed on as it came: the caller's
+// URL and body bytes are what is signed and sent, an upload with the signature
+// over its meta part. What is no query leaves an intent row, and goes to a backup
+// host only when the first was never reached, unless a merchant number makes a
+// repeat harmless.
 //
 // What WeChat Pay answered goes back byte for byte with its signature headers,
 // so that an official SDK pointed at the gateway still verifies it. The

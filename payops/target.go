@@ -17,7 +17,8 @@ func target(r *http.Request) (path, query string, ok bool) {
 	if decoded, err := url.PathUnescape(path); err != nil || decoded != r.URL.Path || query != r.URL.RawQuery {
 		path, query = r.URL.EscapedPath(), r.URL.RawQuery
 	}
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(r.RequestURI, "http") {
+	// An absolute URL, of whatever scheme, is another host's, or wants to look so.
+	if !strings.HasPrefix(path, "/") || r.RequestURI != "" && r.RequestURI[0] != '/' {
 		return "", "", false
 	}
 	for i := range len(path) {

@@ -1,6 +1,7 @@
 // Package operation knows every operation of WeChat Pay's APIv3: its method and
 // path template, the one group a caller needs to be allowed, and whether this
-// version of the gateway serves it.
+// version of the gateway serves it. [Find] matches what the table knows,
+// [Unlisted] what it does not.
 //
 // The table is embedded (operations.txt, 992 operations) and read once. Paths
 // are matched on their raw, still escaped text by a trie: what has a dot
