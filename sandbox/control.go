@@ -34,6 +34,8 @@ GET  /sandbox/control/wait?order=…&attempts=1&timeout=10
                                               waits (seconds, at most 60) until that many
                                               attempts have ended; 408 when they have not
 POST /sandbox/control/pay                     {"order":"…","faults":{…}}    pay an order
+POST /sandbox/control/invoke                  {"params":{…},"faults":{…}}   pay as a page or an app invokes it: "params" is
+                                              what it hands to WeChat, signed; 400 when that is wrong
 POST /sandbox/control/send                    {"order":"…","faults":{…}}    send a paid order's callback now
 POST /sandbox/control/reorder                 {"orders":["second","first"]} send in this order, one after the other
 POST /sandbox/control/refund                  {"refund":"…","status":"SUCCESS"|"ABNORMAL"|"CLOSED","faults":{…}}
@@ -187,6 +189,12 @@ func (p *Platform) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sandbox/control/wait", loopbackOnly(p.serveWait))
 	mux.HandleFunc("POST /sandbox/control/pay", command(func(_ *http.Request, in orderCommand) (any, error) {
 		return p.Pay(in.Order, in.Faults)
+	}))
+	mux.HandleFunc("POST /sandbox/control/invoke", command(func(_ *http.Request, in struct {
+		Params map[string]string `json:"params"`
+		Faults Faults            `json:"faults"`
+	}) (any, error) {
+		return p.Invoke(in.Params, in.Faults)
 	}))
 	mux.HandleFunc("POST /sandbox/control/send", command(func(_ *http.Request, in orderCommand) (any, error) {
 		return p.Send(in.Order, in.Faults)

@@ -42,7 +42,7 @@ func TestLoopbackOnly(t *testing.T) {
 	for _, tc := range []struct{ method, target string }{
 		{"GET", "/sandbox/keys/" + mchid}, {"GET", "/sandbox/control"}, {"GET", "/sandbox/control/orders"},
 		{"GET", "/sandbox/control/callbacks"}, {"GET", "/sandbox/control/wait?order=X&timeout=0"},
-		{"GET", "/sandbox/control/refunds"}, {"POST", "/sandbox/control/refund"}, {"POST", "/sandbox/control/refund-plan"},
+		{"GET", "/sandbox/control/refunds"}, {"POST", "/sandbox/control/refund"}, {"POST", "/sandbox/control/refund-plan"}, {"POST", "/sandbox/control/invoke"},
 		{"POST", "/sandbox/control/pay"}, {"POST", "/sandbox/control/send"}, {"POST", "/sandbox/control/reorder"},
 		{"POST", "/sandbox/control/rotate"}, {"POST", "/sandbox/control/share"},
 		{"POST", "/sandbox/control/api-faults"}, {"POST", "/sandbox/control/api-faults/clear"},

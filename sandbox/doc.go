@@ -75,7 +75,8 @@
 // the callback goes to the order's notify_url in the background: at once, then
 // on WeChat Pay's Schedule until the answer is 200 or 204. Every send is
 // encrypted and signed anew; id and create_time stay. Options.TimeScale makes
-// the day of retries shorter.
+// the day of retries shorter. Invoke pays with what a mini program, page or app
+// hands to WeChat, and holds its signature against the merchant's key.
 //
 // Tests wait for events, not for time:
 //

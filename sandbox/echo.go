@@ -61,7 +61,7 @@ func (p *Platform) callEcho(m *merchant, message, notifyURL string) error {
 	c := &callback{mchid: m.mchid, notification: n, url: notifyURL, state: Held, done: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.callbacks) >= 2*maxOrders {
+	if len(p.callbacks) >= maxCallbacks {
 		return errTooMany
 	}
 	p.callbacks = append(p.callbacks, c)

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"os"
 	"reflect"
 	"regexp"
@@ -45,8 +47,8 @@ func TestHelpIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	endpoints := regexp.MustCompile(`mux\.HandleFunc\("(GET|POST) (/sandbox/control/[^"]+)"`).FindAllSubmatch(source, -1)
-	if len(endpoints) != 13 {
-		t.Fatalf("%d endpoints found, want 13", len(endpoints))
+	if len(endpoints) != 14 {
+		t.Fatalf("%d endpoints found, want 14", len(endpoints))
 	}
 	for _, e := range endpoints {
 		if want := fmt.Sprintf("\n%-4s %s", e[1], e[2]); !strings.Contains(controlHelp, want) {
@@ -111,15 +113,24 @@ func FuzzBodies(f *testing.F) {
 	f.Add(`{"combine_appid":"wx1","combine_mchid":"19","combine_out_trade_no":"C1","notify_url":"https://m/n","sub_orders":[` + sub("SUB--1") + "," + sub("SUB--2") + `]}`)
 	f.Add(strings.Replace(native, "1}", "1e0}", 1))
 	f.Add(`null`)
+	f.Add(`{"sp_appid":"wx1","sp_mchid":"19","sub_mchid":"20","payer":{"sp_openid":"o","identity":{"type":"IDCARD","number":"eA==","name":"eA=="}},` + native[1:])
+	f.Add(`{"scene_info":{"payer_client_ip":"1","h5_info":{"type":"Wap"}},"payer":{"openid":"o"},` + native[1:])
 	f.Fuzz(func(t *testing.T, body string) {
 		m := &merchant{mchid: "19", appids: []string{"wx1"}}
 		p := &Platform{
 			now: time.Now, rand: rand.Reader, merchants: map[string]*merchant{"19": m}, mchids: []string{"19"},
 			numbers: map[numberKey]*order{}, byPR: map[string]*order{}, byPrepay: map[string]*order{}, byTx: map[string]*order{},
 		}
-		for name, create := range map[string]operation{"native": createBasic(tradeNative), "combine": createCombine(tradeNative)} {
+		sp := &merchant{mchid: "19", appids: []string{"wx1"}, provider: true}
+		for name, try := range map[string]struct {
+			m      *merchant
+			create operation
+		}{
+			"native": {m, createBasic(tradeNative)}, "jsapi": {m, createBasic(tradeJSAPI)}, "h5": {m, createBasic(tradeH5)},
+			"partner": {sp, createPartner(tradeApp)}, "combine": {m, createCombine(tradeNative)},
+		} {
 			before := len(p.orders)
-			_, bad := create(p, &call{m: m, body: []byte(body)})
+			_, bad := try.create(p, &call{m: try.m, body: []byte(body)})
 			if (bad == nil) != (len(p.orders) == before+1) {
 				t.Fatalf("%s %q: refused %v, %d orders", name, body, bad, len(p.orders))
 			}
@@ -136,6 +147,64 @@ func FuzzBodies(f *testing.F) {
 			if badNotifyURL(o.notifyURL) != "" || o.kind == Combine && len(o.lines) < 2 && o.lines[0].subMchid == "" {
 				t.Fatalf("%q makes %+v", body, *o)
 			}
+		}
+	})
+}
+
+// FuzzRefunds: whatever is applied for, what is reserved stays within what was paid.
+func FuzzRefunds(f *testing.F) {
+	const body = `{"out_trade_no":"ORDER-1","out_refund_no":"R1","amount":{"refund":60,"total":100,"currency":"CNY"}}`
+	f.Add(body, strings.Replace(body, "R1", "R2", 1))
+	f.Add(body, strings.Replace(body, "60", "40", 1))
+	f.Add(strings.Replace(body, "60", "1e1", 1), `{}`)
+	f.Add(strings.Replace(body, `"out_trade_no":"ORDER-1"`, `"transaction_id":"4200"`, 1), body)
+	f.Fuzz(func(t *testing.T, first, second string) {
+		m := &merchant{mchid: "19", appids: []string{"wx1"}}
+		l := &line{mchid: "19", number: "ORDER-1", total: 100, payerTotal: 70, transactionID: "4200"}
+		o := &order{kind: Basic, mchid: "19", number: "ORDER-1", lines: []*line{l}, state: Success, paidAt: time.Now()}
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &Platform{
+			now: time.Now, rand: rand.Reader, scale: 1, refundTime: time.Hour, ctx: ctx, changed: make(chan struct{}),
+			merchants: map[string]*merchant{"19": m}, mchids: []string{"19"}, numbers: map[numberKey]*order{{"19", "ORDER-1"}: o},
+			byTx: map[string]*order{"4200": o}, refundIDs: map[string]*refund{}, refundNos: map[numberKey]*refund{},
+		}
+		defer p.wg.Wait()
+		defer cancel()
+		for _, body := range []string{first, second, first} {
+			before := len(p.refunds)
+			_, bad := applyRefund(p, &call{m: m, body: []byte(body)})
+			if bad != nil && (bad.status < 400 || bad.status > 499 || bad.Code == "" || bad.Message == "" || len(p.refunds) != before) {
+				t.Fatalf("%q: %+v, %d refunds", body, bad, len(p.refunds))
+			}
+		}
+		var sum, payer int64
+		for _, r := range o.refunds {
+			sum, payer = sum+r.amount, payer+r.payerAmount
+			if r.amount < 1 || r.payerAmount < 0 || r.payerAmount > r.amount || !outRefundNoPattern.MatchString(r.number) {
+				t.Fatalf("%q, %q make %+v", first, second, *r)
+			}
+		}
+		if sum > 100 || payer > 70 || sum == 100 && payer != 70 {
+			t.Fatalf("%q, %q: %d fen, %d to the payer", first, second, sum, payer)
+		}
+	})
+}
+
+// FuzzUploads: a form is read to one meta and one file, or refused.
+func FuzzUploads(f *testing.F) {
+	const good = "--b\r\nContent-Disposition: form-data; name=\"meta\"\r\n\r\n{}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\r\nx\r\n--b--\r\n"
+	f.Add("multipart/form-data; boundary=b", good)
+	f.Add("multipart/form-data; boundary=b", strings.Replace(good, "meta", "file", 1))
+	f.Add("multipart/form-data", good)
+	f.Add("multipart/form-data; boundary=b", good[:60])
+	f.Fuzz(func(t *testing.T, kind, body string) {
+		r := &http.Request{Header: http.Header{"Content-Type": {kind}}}
+		meta, file, bad := readUpload(r, []byte(body))
+		if (bad == nil) != (meta != nil && file != nil) {
+			t.Fatalf("%q %q: %v %v %v", kind, body, meta, file, bad)
+		}
+		if bad == nil && (!strings.Contains(body, string(meta)) || !strings.Contains(body, string(file.content))) {
+			t.Fatalf("%q: meta %q, file %q", body, meta, file.content)
 		}
 	})
 }

@@ -77,6 +77,9 @@ func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
 	o.state, o.paidAt = Success, stamp(now)
 	if o.payer == (payerID{}) { // of a JSAPI order it is fixed
 		o.payer.openid = openid
+		if o.kind == Partner && o.lines[0].subAppid != "" {
+			o.payer.subOpenid = "oSUBBOX0" + openid[8:]
+		}
 	}
 	for i, l := range o.lines {
 		l.payerTotal = l.total

@@ -81,6 +81,9 @@ type Options struct {
 // maxOrders bounds the memory of one Platform.
 const maxOrders = 100_000
 
+// maxCallbacks bounds what can be made to call back again and again.
+const maxCallbacks = 4 * maxOrders
+
 // Platform is a WeChat Pay of its own: keys, merchants, orders and callbacks,
 // all in memory. It is an http.Handler and safe for concurrent use. Close it
 // when done.

@@ -241,6 +241,9 @@ func applyAbnormalRefund(p *Platform, c *call) (any, *apiError) {
 	if r.status != RefundAbnormal {
 		return nil, errInvalid("退款单状态不是退款异常，不允许发起异常退款")
 	}
+	if len(p.callbacks) >= maxCallbacks {
+		return nil, errSystem()
+	}
 	if err := p.processLocked(r); err != nil {
 		return nil, errSystem()
 	}
