@@ -121,6 +121,7 @@ type Receiver struct {
 	closed  atomic.Bool        // set under mu
 	flights map[string]*flight // deliveries under way, by notification id
 	tasks   sync.WaitGroup
+	runners chan func() // unbuffered: taken only by a runner that waits
 	ctx     context.Context
 	cancel  context.CancelFunc
 }
@@ -147,6 +148,7 @@ func New(c Config) *Receiver {
 		r.budget = DefaultInFlight
 	}
 	r.buffers.New = func() any { return new(buffers) }
+	r.runners = make(chan func())
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -173,8 +175,35 @@ func (r *Receiver) startLocked(task func()) bool {
 	if r.closed.Load() {
 		return false
 	}
-	r.tasks.Go(task)
+	select {
+	case r.runners <- task:
+	default:
+		r.tasks.Go(func() { r.runner(task) })
+	}
 	return true
+}
+
+// runnerIdle is how long a goroutine waits for its next task.
+const runnerIdle = time.Second
+
+// runner carries out a task, and then those that come while it is there. A
+// delivery runs deep in its route's handlers; a goroutine that has done one has
+// grown its stack for the next.
+func (r *Receiver) runner(task func()) {
+	idle := time.NewTimer(runnerIdle)
+	defer idle.Stop()
+	for {
+		task()
+		task = nil
+		idle.Reset(runnerIdle)
+		select {
+		case task = <-r.runners:
+		case <-idle.C:
+			return
+		case <-r.ctx.Done():
+			return
+		}
+	}
 }
 
 // panicked logs a recovered panic: its type, since its text may hold content.

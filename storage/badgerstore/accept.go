@@ -102,8 +102,12 @@ func (s *Store) Accept(ctx context.Context, req storage.AcceptRequest) (storage.
 	defer s.leave()
 
 	// Most repeats are answered from what is committed.
-	if a, ok, err := s.repeated(&req, wanted); err != nil || ok {
-		return a, err
+	if id := req.Notification.ID; s.recent.has(id) {
+		if a, ok, err := s.repeated(&req, wanted); err != nil || ok {
+			return a, err
+		}
+	} else {
+		defer s.recent.add(id)
 	}
 	body := encodeBody(&req.Notification)
 	var a storage.Acceptance

@@ -39,6 +39,7 @@ type Store struct {
 	sick atomic.Pointer[error] // set by the first commit that failed
 
 	committer committer
+	recent    *recentIDs
 
 	snapMu sync.Mutex
 	snap   *snapshot
@@ -59,7 +60,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 		every = 0 // a given function is asked every time
 	}
 	opt = opt.withDefaults()
-	s := &Store{opt: opt, log: opt.Logger, now: opt.Now}
+	s := &Store{opt: opt, log: opt.Logger, now: opt.Now, recent: newRecentIDs()}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
