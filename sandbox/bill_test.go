@@ -68,7 +68,8 @@ func (c *client) bill(now time.Time, target string) string {
 func TestBills(t *testing.T) {
 	beijing := time.FixedZone("", 8*3600)
 	now := time.Date(2026, 3, 9, 10, 0, 0, 0, beijing)
-	p := newPlatform(t, func(o *sandbox.Options) { o.Now = func() time.Time { return now } })
+	clk := newClock(now)
+	p := newPlatform(t, func(o *sandbox.Options) { o.Now = clk.now })
 	c := newClient(t, p, mchid)
 	place := func(path, body string) {
 		t.Helper()
@@ -90,10 +91,12 @@ func TestBills(t *testing.T) {
 	place("/v3/pay/transactions/jsapi", wayBody("basic", "jsapi", "ORDER-1"))
 	one := pay("ORDER-1", sandbox.Faults{Coupon: 30}).SubOrders[0]
 	now = now.Add(time.Hour)
+	clk.set(now)
 	place("/v3/combine-transactions/native", combineBody("COMB-1", subOrder(mchid, "SUB--A", 250), subOrder(other, "SUB--B", 20)))
 	two := pay("COMB-1", sandbox.Faults{}).SubOrders[0]
 	place("/v3/pay/transactions/native", nativeBody("UNPAID", 7))
 	now = now.Add(time.Hour)
+	clk.set(now)
 	place(refunds, refundBody("ORDER-1", "R-1", 50, 100))
 	if _, err := p.SettleRefund("R-1", sandbox.RefundSuccess, sandbox.Faults{}); err != nil {
 		t.Fatal(err)
@@ -103,6 +106,7 @@ func TestBills(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = now.Add(24 * time.Hour) // the next day at noon
+	clk.set(now)
 	place(refunds, refundBody("SUB--A", "R-2", 1, 250))
 
 	const day = "?bill_date=2026-03-09"
@@ -188,8 +192,10 @@ func TestBills(t *testing.T) {
 	} {
 		start := now
 		now = now.Add(tc.at)
+		clk.set(now)
 		w := c.at(now, "GET", tc.path, "")
 		now = start
+		clk.set(now)
 		if w.Code != tc.status || tc.code != "" && codeOf(t, w.Body.String()) != tc.code {
 			t.Errorf("%s: %d %s", tc.name, w.Code, w.Body)
 		}
@@ -214,10 +220,12 @@ func TestBills(t *testing.T) {
 		t.Errorf("without a signature: %d", w.Code)
 	}
 	now = now.Add(30*time.Second - time.Nanosecond)
+	clk.set(now)
 	if w := c.at(now, "GET", u.RequestURI(), ""); w.Code != 200 {
 		t.Errorf("within 30 s: %d", w.Code)
 	}
 	now = now.Add(time.Nanosecond)
+	clk.set(now)
 	if w := c.at(now, "GET", u.RequestURI(), ""); w.Code != 400 {
 		t.Errorf("after 30 s: %d", w.Code)
 	}

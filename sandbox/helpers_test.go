@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +65,18 @@ func newPlatform(t testing.TB, change func(*sandbox.Options)) *sandbox.Platform 
 	})
 	return p
 }
+
+// clock is a test's own time, for senders in the background too.
+type clock struct{ at atomic.Pointer[time.Time] }
+
+func newClock(t time.Time) *clock {
+	c := &clock{}
+	c.set(t)
+	return c
+}
+
+func (c *clock) now() time.Time  { return *c.at.Load() }
+func (c *clock) set(t time.Time) { c.at.Store(&t) }
 
 type roundTripper func(*http.Request) (*http.Response, error)
 

@@ -248,7 +248,8 @@ func TestRefundByHand(t *testing.T) {
 
 func TestRefundRules(t *testing.T) {
 	now := time.Now()
-	p := newPlatform(t, func(o *sandbox.Options) { o.Now = func() time.Time { return now } })
+	clk := newClock(now)
+	p := newPlatform(t, func(o *sandbox.Options) { o.Now = clk.now })
 	c := newClient(t, p, mchid)
 	post := func(path, body string) (int, string) {
 		r := c.request("POST", path, body)
@@ -259,10 +260,12 @@ func TestRefundRules(t *testing.T) {
 	c.paid(nativeBody("OLD-01", 100), "OLD-01", sandbox.Faults{})
 	paidAt := now.Truncate(time.Second) // as the platform records it
 	now = paidAt.Add(365*24*time.Hour - time.Nanosecond)
+	clk.set(now)
 	if status, answer := post(refunds, refundBody("OLD-01", "R-OLD-1", 1, 100)); status != 200 {
 		t.Errorf("in the year's last moment: %s", answer)
 	}
 	now = paidAt.Add(365 * 24 * time.Hour)
+	clk.set(now)
 	if status, answer := post("/v3/pay/transactions/native", nativeBody("PAID-1", 100)); status != 200 {
 		t.Fatal(answer)
 	}
