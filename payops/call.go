@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
@@ -80,10 +81,15 @@ func (a *API) send(q *request, id, target string, body []byte, repeatable bool) 
 		header = header.Clone()
 		header.Set("Content-Type", "application/json")
 	}
+	attempt := time.Duration(0)
+	if q.uploads() {
+		attempt = a.timeout // its bytes take their time, and go to one host only
+	}
 	started := a.now()
 	res := a.sender.Do(q.call, send.Request{
 		Method: q.method, Target: target, Header: header, Body: body, Signed: q.signed, Serial: q.serial, Repeatable: repeatable,
-		Stream: q.op.Act == operation.ActDownload,
+		Attempt: attempt,
+		Stream:  q.op.Act == operation.ActDownload,
 	})
 	took := a.now().Sub(started)
 	a.observer.Called(q.op.Group, res.Outcome, took)

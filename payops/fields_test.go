@@ -11,6 +11,8 @@ import (
 	"github.com/wechatpay-apiv3/wechatpay-go/utils"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/sensitive"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -103,6 +105,25 @@ func TestEncryptsInOrders(t *testing.T) {
 	}
 	// An encrypted number is no number.
 	g.refused("number", g.do("POST", nativePath, body, encryptHeader, "out_trade_no"), 400, payops.RuleNumber)
+}
+
+// TestTheTablesFields: every list of the operation table can be used.
+func TestTheTablesFields(t *testing.T) {
+	request, response := 0, 0
+	for _, o := range operation.All() {
+		for n, list := range map[*int][]string{&request: o.Request, &response: o.Response} {
+			if len(list) == 0 {
+				continue
+			}
+			*n++
+			if _, err := sensitive.Parse(list); err != nil {
+				t.Errorf("%s: %v %q", o, err, list)
+			}
+		}
+	}
+	if request < 100 || response < 40 {
+		t.Errorf("%d operations with encrypted requests, %d with encrypted answers", request, response)
+	}
 }
 
 func TestFieldRefusals(t *testing.T) {

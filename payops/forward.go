@@ -1,6 +1,7 @@
 package payops
 
 import (
+	"context"
 	"encoding/json"
 	"mime"
 	"net/http"
@@ -26,6 +27,14 @@ func (a *API) forward(w http.ResponseWriter, q *request) *refusal {
 	}
 	if refused := checkForwarded(q); refused != nil {
 		return refused
+	}
+	if q.uploads() {
+		// How long the caller took to bring the file is not WeChat Pay's time.
+		var endCall, endLive context.CancelFunc
+		q.call, endCall = context.WithTimeout(context.WithoutCancel(q.client), a.timeout)
+		defer endCall()
+		q.live, endLive = context.WithTimeout(q.client, a.timeout)
+		defer endLive()
 	}
 	id, refused := a.begin(q, storage.OrderKey{}, func(*storage.Rows) error { return nil })
 	if refused != nil {

@@ -94,6 +94,9 @@ type Request struct {
 	// Serial names WeChat Pay's key that values of Body are encrypted with; "" to
 	// let the caller's header or the preferred key decide.
 	Serial string
+	// Attempt is how long one host has to answer, the sending of Body included.
+	// Zero: as long as the Sender gives it.
+	Attempt time.Duration
 	// Stream asks for the body of a 200 unread in Result.Stream, and without a
 	// look at its signature: for operations whose answers WeChat Pay does not
 	// sign. An attempt then ends with the answer's header, the body with ctx.
@@ -163,7 +166,11 @@ func (s *Sender) once(ctx context.Context, i int, r Request, header http.Header)
 		return Result{Err: ErrUnreachable}, false
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	deadline := time.AfterFunc(s.attempt, func() { cancel(context.DeadlineExceeded) })
+	attempt := s.attempt
+	if r.Attempt > 0 {
+		attempt = r.Attempt
+	}
+	deadline := time.AfterFunc(attempt, func() { cancel(context.DeadlineExceeded) })
 	streaming := false
 	defer func() {
 		if !streaming {
