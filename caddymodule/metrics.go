@@ -61,8 +61,8 @@ var collectors = struct {
 	breakerOpen: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
 		Name: "breaker_open",
-		Help: "1 while a merchant's deliveries are held because its backend is down.",
-	}, []string{"merchant"}),
+		Help: "1 while a route's deliveries are held because its backend is down.",
+	}, []string{"route"}),
 	idConflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
 		Name: "notification_id_conflicts_total",

@@ -142,13 +142,13 @@ func (o *observer) AppidUnlisted(merchant, kind string) {
 }
 
 // BreakerChanged raises wechatpay.breaker_open or wechatpay.breaker_closed.
-func (o *observer) BreakerChanged(merchant string, open bool) {
+func (o *observer) BreakerChanged(route string, open bool) {
 	name, value := "wechatpay.breaker_closed", 0.0
 	if open {
 		name, value = "wechatpay.breaker_open", 1
 	}
-	collectors.breakerOpen.WithLabelValues(merchant).Set(value)
-	o.emit(name, func() map[string]any { return map[string]any{"merchant": merchant} })
+	collectors.breakerOpen.WithLabelValues(route).Set(value)
+	o.emit(name, func() map[string]any { return map[string]any{"route": route} })
 }
 
 var _ notify.Observer = (*observer)(nil)

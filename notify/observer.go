@@ -74,8 +74,9 @@ type Observer interface {
 	IDConflict(merchant, kind string)
 	// AppidUnlisted: an unknown order's appid is not among the merchant's apps.
 	AppidUnlisted(merchant, kind string)
-	// BreakerChanged: a merchant's deliveries are held (open) or go on.
-	BreakerChanged(merchant string, open bool)
+	// BreakerChanged: a queue's deliveries are held (open) or go on. The queue is
+	// named by its route.
+	BreakerChanged(queue string, open bool)
 }
 
 // NopObserver hears nothing. The zero value is ready.

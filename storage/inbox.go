@@ -162,11 +162,11 @@ type Inbox interface {
 	// the order (Notification.Orders), whole, oldest first, at most 100.
 	ParkedFor(ctx context.Context, key OrderKey) ([]Record, error)
 
-	// Claim leases up to limit notifications of the merchant's queue that are due, oldest due
+	// Claim leases up to limit notifications of the queue that are due, oldest due
 	// first, never two of one group at a time, and never one whose group has an
 	// earlier notification waiting. An expired lease is claimable again. An
 	// empty result is not an error.
-	Claim(ctx context.Context, merchant string, terms ClaimTerms, limit int) ([]Claim, error)
+	Claim(ctx context.Context, queue string, terms ClaimTerms, limit int) ([]Claim, error)
 
 	// Complete records what became of the claimed attempt, counts it, ends the
 	// lease and lets the next notification of the group through (unless State
@@ -180,11 +180,11 @@ type Inbox interface {
 	// change of due time need not be durable. Errors: ErrStale, ErrNotFound.
 	Release(ctx context.Context, id string, fence uint64, due time.Time) error
 
-	// NextDue says when the merchant's queue has work next that nobody holds.
+	// NextDue says when the queue has work next that nobody holds.
 	// ok is false when the queue is empty but for held notifications.
-	NextDue(ctx context.Context, merchant string) (due time.Time, ok bool, err error)
+	NextDue(ctx context.Context, queue string) (due time.Time, ok bool, err error)
 
-	// Queues lists the merchants whose queues hold pending notifications.
+	// Queues lists the queues ([Notification.Queue]) that hold pending notifications.
 	Queues(ctx context.Context) ([]string, error)
 
 	// Watch returns a channel that gets a value (without blocking, and possibly

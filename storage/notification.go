@@ -71,10 +71,10 @@ type Notification struct {
 	// ids, event_type and state). Canonical text, at most 512 bytes.
 	Key string
 	// Merchant is the name of the merchant block whose keys verified and
-	// decrypted it. It is also the delivery queue the notification waits in.
+	// decrypted it.
 	Merchant string
 	// Route is the id of the wechatpay_notify route that took the notification
-	// in, and that delivers it when several serve one merchant.
+	// in, and that delivers it.
 	Route string
 	// Group names the order the event belongs to: deliveries of one group go one
 	// at a time, in order of arrival. Empty: the event is a group of its own.
@@ -120,6 +120,16 @@ type Notification struct {
 	// kept only for routes that deliver raw. Nil otherwise.
 	Raw        []byte
 	RawHeaders []Header
+}
+
+// Queue names the delivery queue the notification waits in: its route's, since
+// what one route delivers shares a backend, and its breaker; the merchant's when
+// it came by no route.
+func (n *Notification) Queue() string {
+	if n.Route != "" {
+		return n.Route
+	}
+	return n.Merchant
 }
 
 // Resource returns the decrypted resource, byte for byte as WeChat encrypted it.

@@ -54,7 +54,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, c storage.Claim, route *notify
 	defer cancel()
 	defer context.AfterFunc(d.base, cancel)()
 
-	q := d.queue(c.Record.Merchant)
+	q := d.queue(c.Record.Queue())
 	j := &job{claim: c, route: route, until: d.cfg.Now().Add(Lease(route))}
 	j.leave, _ = q.breaker.enter()
 	out, done := d.attempt(both, j, q)
@@ -62,7 +62,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, c storage.Claim, route *notify
 		d.record(j, q, done, &out, true)
 	}
 	if !out.Success {
-		d.kick(c.Record.Merchant) // the queue's next due time is another
+		d.kick(c.Record.Queue()) // the queue's next due time is another
 	}
 	return out
 }

@@ -46,7 +46,7 @@ var (
 	errNothing = errors.New("deliver: says nothing about the backend")
 )
 
-// breaker holds a merchant's queue while its backend is down for everybody, so
+// breaker holds a queue while its backend is down for everybody, so
 // that an outage of hours burns no attempt.
 //
 // The states, the wait and the counting are gobreaker's. Around them:

@@ -61,7 +61,7 @@ func (d *Dispatcher) record(j *job, q *queue, done *outcome, out *Attempted, bac
 			defer d.wg.Done()
 			defer d.recoverIn("completion")
 			d.insist(j, done.Completion)
-			d.kick(rec.Merchant)
+			d.kick(rec.Queue())
 		}()
 	}
 

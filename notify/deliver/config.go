@@ -12,10 +12,10 @@ import (
 
 // Store is what delivery needs of a [storage.Inbox]; the contract is stated there.
 type Store interface {
-	Claim(ctx context.Context, merchant string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error)
+	Claim(ctx context.Context, queue string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error)
 	Complete(ctx context.Context, id string, fence uint64, done storage.Completion) error
 	Release(ctx context.Context, id string, fence uint64, due time.Time) error
-	NextDue(ctx context.Context, merchant string) (due time.Time, ok bool, err error)
+	NextDue(ctx context.Context, queue string) (due time.Time, ok bool, err error)
 	Notification(ctx context.Context, id string) (storage.Record, error)
 	Queues(ctx context.Context) ([]string, error)
 	Watch() (changed <-chan struct{}, stop func())
@@ -25,7 +25,7 @@ var _ Store = storage.Inbox(nil)
 
 // Defaults of a [Config].
 const (
-	// DefaultWorkers is how many deliveries one merchant's queue has under way.
+	// DefaultWorkers is how many deliveries one queue has under way.
 	DefaultWorkers = 32
 	// DefaultTotal is how many deliveries all queues together have under way.
 	DefaultTotal = 256
@@ -63,10 +63,10 @@ type Config struct {
 	// Observer hears of attempts, changes and breakers. Default: nobody.
 	Observer notify.Observer
 
-	// Workers bounds the deliveries under way per merchant. Zero:
+	// Workers bounds the deliveries under way per queue. Zero:
 	// [DefaultWorkers].
 	Workers int
-	// Total bounds the deliveries under way over all merchants. Zero:
+	// Total bounds the deliveries under way over all queues. Zero:
 	// [DefaultTotal]. Not counted are deliveries by [Dispatcher.Attempt], which
 	// its callers bound, and probes of open breakers, which ProbeEvery bounds.
 	Total int

@@ -200,7 +200,7 @@ func (d *Dispatcher) kick(name string) {
 	q.signal()
 }
 
-// queue returns the merchant's queue.
+// queue returns the queue of that name.
 func (d *Dispatcher) queue(name string) *queue {
 	d.mu.Lock()
 	defer d.mu.Unlock()

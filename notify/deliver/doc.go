@@ -1,7 +1,7 @@
 // Package deliver hands accepted notifications (回调通知) to the backend.
 //
-// A [Dispatcher] watches the delivery queues of a store, one queue per
-// merchant. It claims what is due, sends it through the route's
+// A [Dispatcher] watches the delivery queues of a store, one queue per route: what one
+// route delivers shares a backend. It claims what is due, sends it through the route's
 // [notify.Deliverer], judges the answer, and records what became of it:
 //
 //	Claim ─▶ breaker ─▶ request ─▶ Deliver ─▶ judge ─▶ Complete
@@ -17,7 +17,7 @@
 //   - Success is a 2xx with a complete answer that does not say otherwise
 //     (judge.go).
 //   - Every notification follows its own retry schedule (schedule.go), except
-//     while the backend is down for everybody: then the merchant's breaker holds
+//     while the backend is down for everybody: then the queue's breaker holds
 //     the queue and nothing burns an attempt (breaker.go).
 //   - One notification of an order at a time, in order of arrival (the store's
 //     Claim).

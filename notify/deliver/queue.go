@@ -29,14 +29,14 @@ type job struct {
 	leave admission // of a probe; workers ask for all others
 }
 
-// queue delivers one merchant's notifications: its loop claims, its workers send.
+// queue delivers one route's notifications: its loop claims, its workers send.
 // Claims are fetched ahead in batches, since each claim is a write of the store.
 type queue struct {
-	d        *Dispatcher
-	merchant string
-	breaker  *breaker
-	wake     chan struct{}
-	looping  bool // guarded by d.mu
+	d       *Dispatcher
+	name    string // storage.Notification.Queue
+	breaker *breaker
+	wake    chan struct{}
+	looping bool // guarded by d.mu
 
 	mu      sync.Mutex
 	jobs    []*job // claimed, not with a worker yet, oldest first
@@ -49,8 +49,8 @@ type queue struct {
 	unserved  bool          // a notification without a route was logged
 }
 
-func newQueue(d *Dispatcher, merchant string) *queue {
-	q := &queue{d: d, merchant: merchant, wake: make(chan struct{}, 1), timeout: notify.DefaultTimeout}
+func newQueue(d *Dispatcher, name string) *queue {
+	q := &queue{d: d, name: name, wake: make(chan struct{}, 1), timeout: notify.DefaultTimeout}
 	q.breaker = newBreaker(d.cfg.ProbeEvery, d.cfg.TripAfter, q.breakerChanged)
 	return q
 }
@@ -58,11 +58,11 @@ func newQueue(d *Dispatcher, merchant string) *queue {
 // breakerChanged tells of the breaker, and lets the loop go on.
 func (q *queue) breakerChanged(open bool) {
 	if open {
-		q.d.cfg.Logger.Warn("backend is down, deliveries are held", "merchant", q.merchant)
+		q.d.cfg.Logger.Warn("backend is down, deliveries are held", "queue", q.name)
 	} else {
-		q.d.cfg.Logger.Info("backend is back, deliveries go on", "merchant", q.merchant)
+		q.d.cfg.Logger.Info("backend is back, deliveries go on", "queue", q.name)
 	}
-	q.d.cfg.Observer.BreakerChanged(q.merchant, open)
+	q.d.cfg.Observer.BreakerChanged(q.name, open)
 	q.signal()
 }
 
@@ -167,10 +167,10 @@ func (q *queue) claim(limit int) (jobs []*job, got int) {
 	until := q.d.cfg.Now().Add(terms.Lease)
 	// The claim is not tied to Stop: one that is cut off may have taken leases
 	// that nobody would give back.
-	claims, err := q.d.cfg.Store.Claim(q.d.base, q.merchant, terms, limit)
+	claims, err := q.d.cfg.Store.Claim(q.d.base, q.name, terms, limit)
 	if err != nil {
 		if q.backoff == 0 {
-			q.d.cfg.Logger.Warn("claiming notifications failed", "merchant", q.merchant, "error", err)
+			q.d.cfg.Logger.Warn("claiming notifications failed", "queue", q.name, "error", err)
 		}
 		q.backoff = min(max(2*q.backoff, storeBackoff), storeBackoffMax)
 		q.hold(q.backoff)
@@ -198,8 +198,8 @@ func (q *queue) unservedOne(rec *storage.Record) {
 		return
 	}
 	q.unserved = true
-	q.d.cfg.Logger.Warn("no handler delivers this merchant's notifications, they are held",
-		"merchant", q.merchant, "route", rec.Route, "kind", rec.Kind)
+	q.d.cfg.Logger.Warn("no handler delivers the notifications of this queue, they are held",
+		"queue", q.name, "route", rec.Route, "kind", rec.Kind)
 }
 
 // idle is how long nothing will be due.
@@ -207,7 +207,7 @@ func (q *queue) idle() time.Duration {
 	if wait := time.Until(q.holdUntil); wait > 0 {
 		return wait
 	}
-	due, ok, err := q.d.cfg.Store.NextDue(q.d.base, q.merchant)
+	due, ok, err := q.d.cfg.Store.NextDue(q.d.base, q.name)
 	if err != nil || !ok {
 		return never // the next poll asks again
 	}

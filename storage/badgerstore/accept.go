@@ -262,7 +262,7 @@ func (t *tx) enqueue(n *note) (head bool, err error) {
 		t.put(key2(kGroup, n.Merchant, n.Group), g.encode())
 	}
 	if head {
-		t.putText(indexKey(kDue, n.Merchant, nanos(n.NextDue), n.qseq), n.ID)
+		t.putText(indexKey(kDue, n.Queue(), nanos(n.NextDue), n.qseq), n.ID)
 	}
 	t.enterState(n)
 	t.put(key1(kNote, n.ID), n.encode())
@@ -271,7 +271,7 @@ func (t *tx) enqueue(n *note) (head bool, err error) {
 
 // pushes says that a head waits in its queue once this is durable.
 func (t *tx) pushes(n *note) {
-	t.then(effect{kind: effectPush, id: n.ID, merchant: n.Merchant, due: nanos(n.NextDue), qseq: n.qseq})
+	t.then(effect{kind: effectPush, id: n.ID, queue: n.Queue(), due: nanos(n.NextDue), qseq: n.qseq})
 }
 
 // enterState and leaveState keep the index of states and the counters.
@@ -300,7 +300,7 @@ func (t *tx) count(n *note, delta int64) {
 	c := t.counters()
 	switch n.State {
 	case storage.StatePending:
-		t.addPending(n.Merchant, delta)
+		t.addPending(n.Queue(), delta)
 	case storage.StateParked:
 		c.Parked += delta
 		if n.underID != "" {
@@ -381,7 +381,7 @@ func (t *tx) claim(n *note, terms storage.ClaimTerms) *storage.Claim {
 	m := &t.c.s.mem
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.lookup(n.Merchant, n.ID, nanos(n.NextDue), n.qseq)
+	e := m.lookup(n.Queue(), n.ID, nanos(n.NextDue), n.qseq)
 	m.unlease(e)
 	m.grant(e, terms, nanos(t.now()))
 	t.then(effect{kind: effectClaimed, id: n.ID, fence: e.fence})

@@ -58,9 +58,9 @@ func (m *workMemory) apply(e *effect) {
 		delete(m.leases, e.id)
 		return
 	}
-	if low, ok := m.lowest[e.merchant]; ok {
+	if low, ok := m.lowest[e.queue]; ok {
 		if at := (mark{e.due, e.qseq}); at.compare(low) < 0 {
-			m.lowest[e.merchant] = at
+			m.lowest[e.queue] = at
 		}
 	}
 }
@@ -69,7 +69,7 @@ func (m *workMemory) apply(e *effect) {
 func (t *tx) workPlaced(w *workRecord) {
 	t.putText(indexKey(kWorkDue, w.Kind, nanos(w.Due), w.seq), w.ID)
 	t.put(key2(kWork, w.Kind, w.ID), w.encode())
-	t.then(effect{kind: effectWork, merchant: w.Kind, due: nanos(w.Due), qseq: w.seq})
+	t.then(effect{kind: effectWork, queue: w.Kind, due: nanos(w.Due), qseq: w.seq})
 	t.then(effect{kind: effectSignal})
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Claim leases due notifications. It writes nothing to the disk.
-func (s *Store) Claim(_ context.Context, merchant string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error) {
+func (s *Store) Claim(_ context.Context, queue string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error) {
 	if err := checkTerms(terms); err != nil {
 		return nil, err
 	}
@@ -21,7 +21,7 @@ func (s *Store) Claim(_ context.Context, merchant string, terms storage.ClaimTer
 	if err := s.sick.Load(); err != nil {
 		return nil, *err // what is delivered now could not be marked
 	}
-	held, sn, err := s.lease(merchant, terms, limit)
+	held, sn, err := s.lease(queue, terms, limit)
 	if len(held) == 0 {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (s *Store) Claim(_ context.Context, merchant string, terms storage.ClaimTer
 		if rerr != nil {
 			// It stays leased, so that the queue goes on without it; the next
 			// lease reports it again.
-			s.log.Error("a notification that is due cannot be read", "id", h.id, "merchant", merchant, "error", rerr)
+			s.log.Error("a notification that is due cannot be read", "id", h.id, "queue", queue, "error", rerr)
 			err = errors.Join(err, fmt.Errorf("notification %s: %w", h.id, rerr))
 			continue
 		}
@@ -57,16 +57,16 @@ type held struct {
 }
 
 // lease takes entries out of the queue, and the snapshot that has them.
-func (s *Store) lease(merchant string, terms storage.ClaimTerms, limit int) (list []held, sn *snapshot, err error) {
+func (s *Store) lease(queue string, terms storage.ClaimTerms, limit int) (list []held, sn *snapshot, err error) {
 	m := &s.mem
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.pending[merchant] == 0 || limit <= 0 {
+	if m.pending[queue] == 0 || limit <= 0 {
 		return nil, nil, nil
 	}
 	now := nanos(s.now())
 	m.expire(now)
-	q := m.queue(merchant)
+	q := m.queue(queue)
 	for len(list) < limit {
 		e, err := s.top(q)
 		if err != nil {
@@ -136,7 +136,7 @@ func (s *Store) Complete(ctx context.Context, id string, fence uint64, done stor
 		}
 		var next *note
 		if done.State == storage.StatePending {
-			t.del(indexKey(kDue, n.Merchant, nanos(n.NextDue), n.qseq))
+			t.del(indexKey(kDue, n.Queue(), nanos(n.NextDue), n.qseq))
 		} else if next, err = t.dequeue(n); err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (s *Store) Complete(ctx context.Context, id string, fence uint64, done stor
 		}
 		if done.State == storage.StatePending {
 			n.NextDue = done.NextDue
-			t.putText(indexKey(kDue, n.Merchant, nanos(n.NextDue), n.qseq), id)
+			t.putText(indexKey(kDue, n.Queue(), nanos(n.NextDue), n.qseq), id)
 		} else {
 			t.leaveState(n)
 			n.State, n.NextDue = done.State, time.Time{}
@@ -180,7 +180,7 @@ func (s *Store) Complete(ctx context.Context, id string, fence uint64, done stor
 // dequeue takes a head out of its queue and returns the next of its group, which
 // is the head now; nil when nobody waits. Dismissed ones are passed over.
 func (t *tx) dequeue(n *note) (*note, error) {
-	t.del(indexKey(kDue, n.Merchant, nanos(n.NextDue), n.qseq))
+	t.del(indexKey(kDue, n.Queue(), nanos(n.NextDue), n.qseq))
 	if n.Group == "" {
 		return nil, nil
 	}
@@ -221,7 +221,7 @@ func (t *tx) dequeue(n *note) (*note, error) {
 		}
 		g.head = at
 		t.put(gkey, g.encode())
-		t.putText(indexKey(kDue, next.Merchant, nanos(next.NextDue), next.qseq), at)
+		t.putText(indexKey(kDue, next.Queue(), nanos(next.NextDue), next.qseq), at)
 		return next, nil
 	}
 }
@@ -288,9 +288,9 @@ func (s *Store) postpone(ctx context.Context, id string, fence uint64, due time.
 		if n.State != storage.StatePending {
 			return storage.ErrStale
 		}
-		t.del(indexKey(kDue, n.Merchant, nanos(n.NextDue), n.qseq))
+		t.del(indexKey(kDue, n.Queue(), nanos(n.NextDue), n.qseq))
 		n.NextDue = due
-		t.putText(indexKey(kDue, n.Merchant, nanos(n.NextDue), n.qseq), id)
+		t.putText(indexKey(kDue, n.Queue(), nanos(n.NextDue), n.qseq), id)
 		t.put(key1(kNote, id), n.encode())
 		if err := t.hold(id, fence); err != nil {
 			return err

@@ -60,7 +60,7 @@ type committer struct {
 	// The rest belongs to the assembler.
 	last      *batch // handed over last
 	c         counters
-	pending   map[string]int64 // merchant → pending notifications, uncommitted ones included
+	pending   map[string]int64 // queue → pending notifications, uncommitted ones included
 	hasChunks bool
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// queueBound is how many due entries of one merchant's queue are kept in
+	// queueBound is how many due entries of one queue are kept in
 	// memory; twice as many for a moment.
 	queueBound = 8192
 	// queuePage is how many are read from Badger at a time.
@@ -65,7 +65,7 @@ type entry struct {
 	lease int // place in the heap of leases, -1 when the lease is over
 }
 
-// A queue holds the earliest due entries of one merchant: every entry in Badger
+// A queue holds the earliest due entries of one queue: every entry in Badger
 // whose key is below the frontier, less those that are leased.
 type queue struct {
 	name      string
@@ -134,12 +134,12 @@ func (m *memory) load(c counters, pending map[string]int64) {
 	m.fences = c.Generation << 40
 }
 
-func (m *memory) setPending(merchant string, n int64) {
+func (m *memory) setPending(queue string, n int64) {
 	if n == 0 {
-		delete(m.pending, merchant)
+		delete(m.pending, queue)
 		return
 	}
-	m.pending[merchant] = n
+	m.pending[queue] = n
 }
 
 func (m *memory) queue(name string) *queue {
@@ -153,13 +153,13 @@ func (m *memory) queue(name string) *queue {
 
 // An effect is what a durable operation changes in memory.
 type effect struct {
-	kind     effectKind
-	id       string
-	merchant string
-	due      int64
-	qseq     uint64
-	fence    uint64
-	op       *op
+	kind  effectKind
+	id    string
+	queue string
+	due   int64
+	qseq  uint64
+	fence uint64
+	op    *op
 }
 
 type effectKind uint8
@@ -183,7 +183,7 @@ func (m *memory) apply(e *effect) {
 			break // claimed already, by a later operation of the same batch
 		}
 		delete(m.busy, e.id)
-		m.push(e.merchant, e.id, e.due, e.qseq)
+		m.push(e.queue, e.id, e.due, e.qseq)
 		m.signal()
 	case effectDrop:
 		delete(m.busy, e.id)
@@ -208,9 +208,9 @@ func (m *memory) apply(e *effect) {
 }
 
 // push says that the entry waits on disk at (due, qseq), unleased.
-func (m *memory) push(merchant, id string, due int64, qseq uint64) {
+func (m *memory) push(queue, id string, due int64, qseq uint64) {
 	m.drop(id)
-	q := m.queue(merchant)
+	q := m.queue(queue)
 	e := &entry{id: id, q: q, due: due, disk: due, qseq: qseq, place: -1, lease: -1}
 	if !q.exhausted && e.mark().compare(q.frontier) >= 0 {
 		return // on disk only, until the frontier gets there
@@ -341,10 +341,10 @@ func (s *Store) page(q *queue) error {
 
 // lookup returns the entry of a pending head, reading it from the disk's word
 // (due, qseq) when it is beyond the frontier.
-func (m *memory) lookup(merchant, id string, due int64, qseq uint64) *entry {
+func (m *memory) lookup(queue, id string, due int64, qseq uint64) *entry {
 	e := m.entries[id]
 	if e == nil {
-		e = &entry{id: id, q: m.queue(merchant), due: due, disk: due, qseq: qseq, place: -1, lease: -1}
+		e = &entry{id: id, q: m.queue(queue), due: due, disk: due, qseq: qseq, place: -1, lease: -1}
 		m.entries[id] = e
 		m.insert(e)
 	}
@@ -379,7 +379,7 @@ func (s *Store) Watch() (<-chan struct{}, func()) {
 	}
 }
 
-// Queues lists the merchants whose queues hold pending notifications.
+// Queues lists the queues that hold pending notifications.
 func (s *Store) Queues(context.Context) ([]string, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -390,8 +390,8 @@ func (s *Store) Queues(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(s.mem.pending)), nil
 }
 
-// NextDue says when the merchant's queue has work next that nobody holds.
-func (s *Store) NextDue(_ context.Context, merchant string) (time.Time, bool, error) {
+// NextDue says when the queue has work next that nobody holds.
+func (s *Store) NextDue(_ context.Context, queue string) (time.Time, bool, error) {
 	if err := s.enter(); err != nil {
 		return time.Time{}, false, err
 	}
@@ -399,11 +399,11 @@ func (s *Store) NextDue(_ context.Context, merchant string) (time.Time, bool, er
 	m := &s.mem
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.pending[merchant] == 0 {
+	if m.pending[queue] == 0 {
 		return time.Time{}, false, nil
 	}
 	m.expire(nanos(s.now()))
-	e, err := s.top(m.queue(merchant))
+	e, err := s.top(m.queue(queue))
 	if err != nil || e == nil {
 		return time.Time{}, false, err
 	}

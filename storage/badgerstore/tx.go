@@ -16,7 +16,7 @@ type batch struct {
 	bytes    int
 	ops      []*op
 	effects  []effect
-	dirty    map[string]int64 // merchants whose number of pending notifications changed
+	dirty    map[string]int64 // queues whose number of pending notifications changed
 	counters counters
 	touched  bool   // the counters are to be written in any case
 	undo     []undo // scratch of the running operation
@@ -33,9 +33,9 @@ type undo struct {
 	at  int
 	val []byte
 	add bool // the write was added, not replaced
-	// merchant, when set, undoes a change of its number of pending ones.
-	merchant string
-	delta    int64
+	// queue, when set, undoes a change of its number of pending ones.
+	queue string
+	delta int64
 }
 
 func (c *committer) newBatch() *batch {
@@ -180,12 +180,12 @@ func (t *tx) seq() uint64 {
 	return t.c.c.Seq
 }
 
-// addPending counts a merchant's pending notifications.
-func (t *tx) addPending(merchant string, delta int64) {
-	t.c.pending[merchant] += delta
+// addPending counts a queue's pending notifications.
+func (t *tx) addPending(queue string, delta int64) {
+	t.c.pending[queue] += delta
 	t.c.c.Pending += delta
-	t.b.dirty[merchant] = 0
-	t.undo = append(t.undo, undo{merchant: merchant, delta: delta, at: -1})
+	t.b.dirty[queue] = 0
+	t.undo = append(t.undo, undo{queue: queue, delta: delta, at: -1})
 }
 
 // then has e applied to memory once the batch is durable.
@@ -207,7 +207,7 @@ func (t *tx) rollback() {
 		u := &t.undo[i]
 		switch {
 		case u.at < 0:
-			t.c.pending[u.merchant] -= u.delta
+			t.c.pending[u.queue] -= u.delta
 		case u.add:
 			w := b.writes[u.at]
 			delete(b.index, string(w.key))

@@ -291,12 +291,12 @@ func (m *Model) byTime() []*modelNote {
 	})
 }
 
-// free returns the heads of a merchant's groups that nobody holds, earliest due
+// free returns the heads of a queue's groups that nobody holds, earliest due
 // first.
-func (m *Model) free(merchant string) []*modelNote {
+func (m *Model) free(queue string) []*modelNote {
 	var list []*modelNote
 	for _, n := range m.notes {
-		if n.Merchant == merchant && n.State == storage.StatePending && !m.leased(n) && !m.behind(n) {
+		if n.Queue() == queue && n.State == storage.StatePending && !m.leased(n) && !m.behind(n) {
 			list = append(list, n)
 		}
 	}
@@ -305,7 +305,7 @@ func (m *Model) free(merchant string) []*modelNote {
 }
 
 // Claim implements storage.Inbox.
-func (m *Model) Claim(_ context.Context, merchant string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error) {
+func (m *Model) Claim(_ context.Context, queue string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error) {
 	if err := checkTerms(terms); err != nil {
 		return nil, err
 	}
@@ -314,7 +314,7 @@ func (m *Model) Claim(_ context.Context, merchant string, terms storage.ClaimTer
 	}
 	defer m.mu.Unlock()
 	var list []storage.Claim
-	for _, n := range m.free(merchant) {
+	for _, n := range m.free(queue) {
 		if len(list) < limit && !n.NextDue.After(m.now()) {
 			list = append(list, m.claim(n, terms))
 		}
@@ -398,12 +398,12 @@ func (m *Model) Release(_ context.Context, id string, fence uint64, due time.Tim
 }
 
 // NextDue implements storage.Inbox.
-func (m *Model) NextDue(_ context.Context, merchant string) (time.Time, bool, error) {
+func (m *Model) NextDue(_ context.Context, queue string) (time.Time, bool, error) {
 	if err := m.lock(); err != nil {
 		return time.Time{}, false, err
 	}
 	defer m.mu.Unlock()
-	if list := m.free(merchant); len(list) > 0 {
+	if list := m.free(queue); len(list) > 0 {
 		return list[0].NextDue, true, nil
 	}
 	return time.Time{}, false, nil
@@ -418,7 +418,7 @@ func (m *Model) Queues(context.Context) ([]string, error) {
 	names := map[string]bool{}
 	for _, n := range m.notes {
 		if n.State == storage.StatePending {
-			names[n.Merchant] = true
+			names[n.Queue()] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names)), nil

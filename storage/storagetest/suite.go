@@ -145,7 +145,12 @@ func (e *env) park(n storage.Notification, why storage.ParkReason) string {
 
 func (e *env) claims(t storage.ClaimTerms, limit int) []storage.Claim {
 	e.Helper()
-	c, err := e.s.Claim(e.ctx, shop, t, limit)
+	return e.claimsOf(shop, t, limit)
+}
+
+func (e *env) claimsOf(queue string, t storage.ClaimTerms, limit int) []storage.Claim {
+	e.Helper()
+	c, err := e.s.Claim(e.ctx, queue, t, limit)
 	e.ok(err)
 	return c
 }

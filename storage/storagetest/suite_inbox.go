@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,9 +24,39 @@ var acceptTests = []test{
 		e.equal(a, storage.Acceptance{Outcome: storage.AcceptedFresh, State: storage.StatePending})
 		want := storage.Record{Notification: n, State: storage.StatePending, NextDue: e.clock.Now(), Seen: 1}
 		e.equal(e.record(n.ID), want)
-		e.equal(e.claim(worker, n.ID).Record, want)
+		e.noClaim()
+		c := e.claimsOf(n.Route, worker, 10)
+		if len(c) != 1 {
+			e.Fatalf("claimed %v from the route's queue, want one", ids(c))
+		}
+		e.equal(c[0].Record, want)
 		r := e.record(n.ID)
 		e.equal(r.Resource(), n.Resource())
+	}},
+	{"QueueIsTheRoutes", func(e *env) {
+		// One merchant, two routes: each has a queue of its own, but an order's
+		// notifications go one at a time whichever routes they came by.
+		first, second, free := e.event("a", "g"), e.event("b", "g"), e.event("c", "")
+		first.Route, second.Route, free.Route = "north", "south", "south"
+		for _, n := range []storage.Notification{first, second, free} {
+			e.accept(n)
+		}
+		names, err := e.s.Queues(e.ctx)
+		e.ok(err)
+		slices.Sort(names)
+		e.equal(names, []string{"north", "south"})
+		if c := e.claimsOf("south", worker, 10); len(c) != 1 || c[0].Record.ID != free.ID {
+			e.Fatalf("claimed %v, want %s alone", ids(c), free.ID)
+		}
+		c := e.claimsOf("north", worker, 10)
+		if len(c) != 1 || c[0].Record.ID != first.ID {
+			e.Fatalf("claimed %v, want %s alone", ids(c), first.ID)
+		}
+		e.ok(e.s.Complete(e.ctx, first.ID, c[0].Fence, storage.Completion{State: storage.StateDelivered, Status: 200}))
+		if c := e.claimsOf("south", worker, 10); len(c) != 1 || c[0].Record.ID != second.ID {
+			e.Fatalf("claimed %v, want %s alone", ids(c), second.ID)
+		}
+		e.noClaim()
 	}},
 	{"DoesNotKeepTheCallersBytes", func(e *env) {
 		n := e.event("a", "")
