@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
+	"github.com/wechatpay-apiv3/wechatpay-go/core/auth/credentials"
+	"github.com/wechatpay-apiv3/wechatpay-go/core/auth/signers"
 	"github.com/wechatpay-apiv3/wechatpay-go/utils"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
@@ -244,6 +246,29 @@ func TestDecryptsFields(t *testing.T) {
 	if r := g.do("GET", complaints, "", decryptHeader, "auto"); r.StatusCode != 500 || strings.Contains(text(t, r), "13800000000") {
 		t.Error("a forged answer is opened:", r.StatusCode)
 	}
+}
+
+// TestAnOwnKeyCallerEncrypts: a caller signs what it sends, the gateway what it
+// makes of it.
+func TestAnOwnKeyCallerEncrypts(t *testing.T) {
+	g := newRig(t, rigOptions{})
+	body := `{"out_trade_no":"N20261122","amount":{"total":100},"payer":{"identity":{"name":"张三"}}}`
+	signer := credentials.WechatPayCredentials{Signer: &signers.SHA256WithRSASigner{
+		MchID: mchid, CertificateSerialNo: "5D3A", PrivateKey: keyring().store,
+	}}
+	authorization, err := signer.GenerateAuthorizationHeader(t.Context(), "POST", nativePath, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := g.do("POST", nativePath, body, "Authorization", authorization, encryptHeader, "payer.identity.name"); r.StatusCode != 200 {
+		t.Fatal(r.StatusCode, text(t, r))
+	}
+	plain, err := utils.DecryptOAEP(gjson.Get(g.wx.requests()[0].body, "payer.identity.name").Str, keyring().platform)
+	if err != nil || plain != "张三" {
+		t.Error(plain, err)
+	}
+	r := g.do("POST", nativePath, strings.Replace(body, "张三", "李四", 1), "Authorization", authorization, encryptHeader, "payer.identity.name")
+	g.refused("another body", r, 401, payops.RuleUnknownCaller)
 }
 
 // TestNothingSensitiveIsSaid: neither a refusal, a log line nor the ledger holds

@@ -215,6 +215,26 @@ func TestForwardWithoutAStore(t *testing.T) {
 	}
 }
 
+// TestACallerThatGoesAway changes nothing: what has begun is finished and
+// recorded, and what has not begun is not.
+func TestACallerThatGoesAway(t *testing.T) {
+	for name, tc := range map[string]struct{ target, body, contentType string }{
+		"forward": {forwardPath, `{}`, "application/json"},
+		"upload":  {uploadPath, uploadBody("{}"), uploadType},
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		g := newRig(t, rigOptions{answer: func(x got) reply { cancel(); return codeURL(x) }})
+		for range 2 { // the second time the caller is gone before it begins
+			r := newRequest(ctx, "POST", tc.target, tc.body)
+			r.Header.Set("Content-Type", tc.contentType)
+			g.serve(r)
+		}
+		if calls := g.ledger.allCalls(); len(calls) != 1 || calls[0].Outcome != storage.CallSucceeded || len(g.wx.requests()) != 1 {
+			t.Errorf("%s: %+v, %d sent", name, calls, len(g.wx.requests()))
+		}
+	}
+}
+
 // TestUploadSlots: uploads in memory are bounded; one too many waits, and gives
 // up with its caller.
 func TestUploadSlots(t *testing.T) {
