@@ -22,6 +22,10 @@ func TestNewRefuses(t *testing.T) {
 		"appid twice":    {Merchants: append(good, good...)},
 		"keys":           {Merchants: good, Keys: "none"},
 		"negative scale": {Merchants: good, TimeScale: -1},
+		"refund time":    {Merchants: good, RefundTime: -1},
+		"two roles":      {Merchants: append(good, sandbox.Merchant{Mchid: good[0].Mchid, Appid: "wx2", ServiceProvider: true})},
+		"sub of direct":  {Merchants: []sandbox.Merchant{{Mchid: mchid, Appid: appid, SubMchids: []string{subMchid}}}},
+		"sub_mchid":      {Merchants: []sandbox.Merchant{{Mchid: mchid, Appid: appid, ServiceProvider: true, SubMchids: []string{"x"}}}},
 	} {
 		if p, err := sandbox.New(o); err == nil {
 			_ = p.Close()

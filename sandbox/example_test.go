@@ -58,3 +58,44 @@ func Example() {
 	// probe 401
 	// regular 204
 }
+
+// A refund ends as ABNORMAL, and is told as a payment is.
+func Example_refund() {
+	p, err := sandbox.New(sandbox.Options{
+		Merchants: []sandbox.Merchant{{Mchid: "1900000001", Appid: "wx8888888888888888"}},
+		Client:    &http.Client{Transport: answering(http.StatusOK)}, // the merchant's side
+		TimeScale: 1000,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = p.Close() }()
+	keys, err := p.Keys("1900000001")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	placeOrder(p, keys, "ORDER-1", notify)
+	if _, err := p.Pay("ORDER-1", sandbox.Faults{}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := p.PlanRefunds(sandbox.RefundPlan{Status: sandbox.RefundAbnormal}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("answer:", applyForRefund(p, keys, refundBody("ORDER-1", "REFUND-1", 40, 100)))
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	told, err := p.WaitState(ctx, "refund:REFUND-1", sandbox.Delivered)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(told.EventType, told.RefundNo)
+	// Output:
+	// answer: 200
+	// REFUND.ABNORMAL REFUND-1
+}

@@ -388,14 +388,22 @@ func atoi(t testing.TB, s string) int64 {
 	return n
 }
 
-// placeOrder orders as a merchant that holds keys; for the example.
+// placeOrder orders as a merchant that holds keys; for the examples.
 func placeOrder(p *sandbox.Platform, keys sandbox.Keys, number, notifyURL string) int {
+	return post(p, keys, "/v3/pay/transactions/native", strings.Replace(nativeBody(number, 100), notify, notifyURL, 1))
+}
+
+// applyForRefund applies as a merchant that holds keys; for the examples.
+func applyForRefund(p *sandbox.Platform, keys sandbox.Keys, body string) int {
+	return post(p, keys, "/v3/refund/domestic/refunds", body)
+}
+
+func post(p *sandbox.Platform, keys sandbox.Keys, path, body string) int {
 	block, _ := pem.Decode([]byte(keys.PrivateKey))
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		return 0
 	}
 	c := &client{t: nil, p: p, keys: keys, key: key.(*rsa.PrivateKey)}
-	body := strings.Replace(nativeBody(number, 100), notify, notifyURL, 1)
-	return serve(p, c.request(http.MethodPost, "/v3/pay/transactions/native", body)).Code
+	return serve(p, c.request(http.MethodPost, path, body)).Code
 }

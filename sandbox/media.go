@@ -17,8 +17,8 @@ import (
 
 // upload is the file of a multipart upload; what is signed is its meta.
 type upload struct {
-	field, filename string // of the form's part
-	content         []byte
+	filename string // of the form's part
+	content  []byte
 }
 
 const (
@@ -81,7 +81,7 @@ func readUpload(r *http.Request, body []byte) (meta []byte, file *upload, bad *a
 		case part.FormName() == "meta" && meta == nil && len(content) <= maxMeta:
 			meta = append([]byte{}, content...)
 		case part.FormName() == "file" && file == nil:
-			file = &upload{part.FormName(), part.FileName(), content}
+			file = &upload{part.FileName(), content}
 		default:
 			return nil, nil, paramError("body", "/"+part.FormName(), "want one meta and one file", "表单只允许一个meta和一个file")
 		}
