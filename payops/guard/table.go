@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -12,31 +11,35 @@ import (
 
 // The rules.
 const (
-	NotifyURL         Name = "notify_url"
-	SubOrderCount     Name = "sub_order_count"
-	OneAppid          Name = "one_appid"
-	ClosePaid         Name = "close_paid"
-	CloseTooEarly     Name = "close_too_early"
-	RefundContent     Name = "refund_content"
-	RefundClosed      Name = "refund_closed"
-	RefundCombine     Name = "refund_combine"
-	RefundNotPaid     Name = "refund_not_paid"
-	RefundCurrency    Name = "refund_currency"
-	RefundTotal       Name = "refund_total"
-	RefundTooLate     Name = "refund_too_late"
-	RefundCount       Name = "refund_count"
-	RefundSameNumber  Name = "refund_same_number"
-	RefundInterval    Name = "refund_interval"
-	RefundFailures    Name = "refund_failures"
-	RefundOldOrders   Name = "refund_old_orders"
-	SharingTooEarly   Name = "profitsharing_too_early"
-	guideCombine           = "https://pay.weixin.qq.com/doc/v3/merchant/4012556984"
-	pageNotify             = "https://pay.weixin.qq.com/doc/v3/merchant/4012075249"
-	pageCombine            = "https://pay.weixin.qq.com/doc/v3/merchant/4012556926"
-	pageRefund             = "https://pay.weixin.qq.com/doc/v3/merchant/4012791862"
-	pageRefundQuery        = "https://pay.weixin.qq.com/doc/v3/merchant/4012791863"
-	guideRefund            = "https://pay.weixin.qq.com/doc/v3/merchant/4012791856"
-	pageProfitSharing      = "https://pay.weixin.qq.com/doc/v3/merchant/4012068245"
+	NotifyURL        Name = "notify_url"
+	SubOrderCount    Name = "sub_order_count"
+	OneAppid         Name = "one_appid"
+	ClosePaid        Name = "close_paid"
+	CloseTooEarly    Name = "close_too_early"
+	RefundContent    Name = "refund_content"
+	RefundClosed     Name = "refund_closed"
+	RefundCombine    Name = "refund_combine"
+	RefundNotPaid    Name = "refund_not_paid"
+	RefundCurrency   Name = "refund_currency"
+	RefundTotal      Name = "refund_total"
+	RefundTooLate    Name = "refund_too_late"
+	RefundCount      Name = "refund_count"
+	RefundSameNumber Name = "refund_same_number"
+	RefundInterval   Name = "refund_interval"
+	RefundFailures   Name = "refund_failures"
+	RefundOldOrders  Name = "refund_old_orders"
+	SharingTooEarly  Name = "profitsharing_too_early"
+)
+
+// Where WeChat Pay says so.
+const (
+	pageNotify   = "https://pay.weixin.qq.com/doc/v3/merchant/4012075249"
+	pageCombine  = "https://pay.weixin.qq.com/doc/v3/merchant/4012556982"
+	guideAppid   = "https://pay.weixin.qq.com/doc/v3/merchant/4012079115"
+	guideCombine = "合单支付开发指引（Native）2024-08-15，3.2.5 合单关闭订单"
+	pageRefund   = "https://pay.weixin.qq.com/doc/v3/merchant/4012791862"
+	guideRefund  = "https://pay.weixin.qq.com/wiki/doc/api_external/en/apis/chapter3_3_3.shtml"
+	guideSharing = "分账产品文档：支付成功 1 分钟后方可请求分账"
 )
 
 // The numbers in the rules.
@@ -73,7 +76,7 @@ var Table = []Rule{
 		Enforce, subOrderCount,
 	},
 	{
-		OneAppid, "sub_appid of all sub_orders", pageCombine, malformed,
+		OneAppid, "sub_appid of all sub_orders", guideAppid, malformed,
 		"a combine order is paid in one app: its sub-orders must not state different sub_appid",
 		Enforce, oneAppid,
 	},
@@ -95,7 +98,7 @@ var Table = []Rule{
 		Enforce, refundContent,
 	},
 	{
-		RefundClosed, "the ledger's refund of the number", pageRefundQuery, conflict,
+		RefundClosed, "the ledger's refund of the number", pageRefund, conflict,
 		"the refund was closed and its out_refund_no is finished; a further try needs a new number",
 		Enforce, refundClosed,
 	},
@@ -150,7 +153,7 @@ var Table = []Rule{
 		Enforce, refundOldOrders,
 	},
 	{
-		SharingTooEarly, "the payment's time", pageProfitSharing, tooSoon,
+		SharingTooEarly, "the payment's time", guideSharing, tooSoon,
 		"money is not shared within a minute of its payment",
 		Enforce, sharingTooEarly,
 	},
@@ -407,7 +410,3 @@ func sharingTooEarly(f Facts) Finding {
 	}
 	return wait(f.Sharing.PaidAt.Add(ShareAfter).Sub(f.Now))
 }
-
-// Forbidden is the status of a caller's limits ([Limit]), which are no rules of
-// WeChat Pay's and are not in the table.
-const Forbidden = http.StatusForbidden

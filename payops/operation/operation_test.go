@@ -174,6 +174,54 @@ func TestPathTricksNameNothing(t *testing.T) {
 	}
 }
 
+func TestUnlisted(t *testing.T) {
+	for _, bad := range []string{
+		"", "/", "*", "v3/x", "/v3", "/v3/", "/v2/x", "/V3/x", "/v3//x", "/v3/x/", "/v3/./x", "/v3/../x", "/v3/x/..", "/v3/%2e%2e/x", "/v3/x%2fy", "/v3/x%5cy",
+		"/v3/x%", "/v3/x%2", "/v3/x%zz", "/v3/x%00", "/v3/x%0a", "/v3/x%25", "/v3/x%41", "/v3/x%7e", "/v3/x%3b", "/v3/x%3f", "/v3/x%23", "/v3/x%c0%af", "/v3/x%e4%b8%80",
+		"/v3/x;y", "/v3/x y", "/v3/x?y", "/v3/x#y", `/v3/x\y`, "/v3/一", "/v3/x\x00", "/v3/x\r\n",
+		"/v3/Pay/transactions/native", "/v3/pay/transactions/NATIVE", "/v3/pay/transactions/native", "/v3/pay/transactions/out-trade-no/N1/Close",
+		"/v3/Refund/domestic/refunds", "/v3/x" + strings.Repeat("/x", maxSegments),
+	} {
+		if m, ok := Unlisted("POST", bad, false); ok {
+			t.Errorf("%q stands for %s of %s", bad, m, m.Group)
+		}
+	}
+	for _, method := range []string{"", "get", "HEAD", "OPTIONS", "CONNECT", "TRACE", "GET "} {
+		if _, ok := Unlisted(method, "/v3/new/thing", false); ok {
+			t.Errorf("method %q", method)
+		}
+	}
+	for path, want := range map[string]Group{
+		"/v3/new/thing": Other, "/v3/new/thing%7C%20": Other, "/v3/new/a-b_c.d~e|f*g@h:i": Other, "/v3/new/refunds": Refund, "/v3/new/Transfer": Transfer,
+		"/v3/new/profitsharing": ProfitSharing, "/v3/new/bills": Bill,
+	} {
+		m, ok := Unlisted("POST", path, false)
+		if !ok || m.Group != want || m.Served() == slices.Contains(held, want) || m.String() != "POST (unlisted)" || m.Kind != "" {
+			t.Errorf("%s: %v %v", path, m, ok)
+		}
+	}
+	if m, ok := Unlisted("POST", "/v3/new/upload", true); !ok || m.Group != Media || !m.Multipart {
+		t.Error(m, ok)
+	}
+}
+
+func TestActNames(t *testing.T) {
+	for a, want := range map[Act]string{ActNone: "none", ActForward: "forward", ActCreate: "create", ActQuery: "query", ActClose: "close", ActDownload: "download", 99: "none"} {
+		if a.String() != want {
+			t.Errorf("%d: %s", a, a)
+		}
+	}
+}
+
+func BenchmarkUnlisted(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := Unlisted("POST", "/v3/new-product/things/42", false); !ok {
+			b.Fatal("not taken")
+		}
+	}
+}
+
 func TestParseGroup(t *testing.T) {
 	for _, g := range Groups() {
 		if got, err := ParseGroup(string(g)); err != nil || got != g {
