@@ -59,6 +59,8 @@ type SubOrder struct {
 	Amount        Money  `json:"amount"`
 	Appid         string `json:"appid,omitempty"`
 	TransactionID string `json:"transaction_id,omitempty"`
+
+	Refunds Refunds `json:"refunds,omitzero"` // of this sub-order alone
 }
 
 // Key names the sub-order among all orders.
@@ -96,6 +98,10 @@ type Order struct {
 	// RefundTotal and RefundCount sum up the refunds that succeeded or may yet.
 	RefundTotal Fen `json:"refund_total,omitempty"`
 	RefundCount int `json:"refund_count,omitempty"`
+	// LastRefundNo and LastRefundAt name the refund that was applied for last,
+	// and when; of a combine order its sub-orders say so.
+	LastRefundNo string    `json:"last_refund_no,omitempty"`
+	LastRefundAt time.Time `json:"last_refund_at,omitzero"`
 
 	TimeExpire time.Time `json:"time_expire,omitzero"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`

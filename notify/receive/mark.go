@@ -111,13 +111,7 @@ func markRefund(refund *storage.Refund, order *storage.Order, e *event.Event, no
 		refund.TransactionID = e.TransactionID
 		changed = true
 	}
-	if next := refundState(e.State); next != "" && next != refund.State && !finalRefund(refund.State) {
-		if next == storage.RefundClosed && order != nil {
-			order.RefundTotal = max(order.RefundTotal-refund.Amount, 0)
-			order.RefundCount = max(order.RefundCount-1, 0)
-			order.UpdatedAt = now
-		}
-		refund.State = next
+	if refund.MoveTo(refundState(e.State), order, now) {
 		changed = true
 	}
 	if changed {
@@ -139,17 +133,4 @@ func refundState(status string) storage.RefundState {
 		return storage.RefundProcessing
 	}
 	return ""
-}
-
-// finalRefund says whether nothing more becomes of a refund.
-func finalRefund(state storage.RefundState) bool {
-	switch state {
-	case storage.RefundSuccess, storage.RefundClosed:
-		return true
-	case storage.RefundIntended, storage.RefundUnknown, storage.RefundProcessing,
-		storage.RefundRejected, storage.RefundAbnormal:
-		return false
-	default:
-		return false
-	}
 }
