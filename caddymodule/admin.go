@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -177,6 +178,12 @@ func adminInbox(w http.ResponseWriter, r *http.Request) error {
 			return badRequest("limit: a number from 1 to 1000")
 		}
 	}
+	switch f.State {
+	case "", storage.StatePending, storage.StateDelivered, storage.StateDead, storage.StateParked,
+		storage.StateDismissed, storage.StateSuperseded:
+	default:
+		return badRequest("state: pending, delivered, dead, parked, dismissed or superseded")
+	}
 	page, err := g.store.Notifications(r.Context(), f)
 	if err != nil {
 		return storeError(err)
@@ -238,6 +245,9 @@ func adminDecide(w http.ResponseWriter, r *http.Request) error {
 		ID: r.PathValue("id"), Act: act, By: why.By, Reason: why.Reason,
 		At: time.Now(), AmountCheck: storage.AmountOverridden,
 	})
+	if errors.Is(err, storage.ErrState) {
+		err = fmt.Errorf("cannot %s: it is %s: %w", act, g.stateOf(r.Context(), r.PathValue("id")), err)
+	}
 	if err != nil {
 		return storeError(err)
 	}
@@ -246,6 +256,18 @@ func adminDecide(w http.ResponseWriter, r *http.Request) error {
 		State: rec.State, Reason: string(act), Attempt: rec.Attempts,
 	})
 	return writeJSON(w, http.StatusOK, viewOf(&rec))
+}
+
+// stateOf tells the state of a notification for a message.
+func (g *gateway) stateOf(ctx context.Context, id string) string {
+	rec, err := g.store.Notification(ctx, id)
+	if err != nil {
+		return "not readable"
+	}
+	if rec.ParkReason != "" {
+		return string(rec.State) + " (" + string(rec.ParkReason) + ")"
+	}
+	return string(rec.State)
 }
 
 func adminAudit(w http.ResponseWriter, r *http.Request) error {

@@ -110,6 +110,9 @@ func (a *App) loadStorage(ctx caddy.Context) error {
 }
 
 func (a *App) provisionMerchants(ctx caddy.Context) error {
+	if err := a.sandboxesApart(); err != nil {
+		return err
+	}
 	a.merchants = make(map[string]*merchant.Merchant, len(a.Merchants))
 	for _, name := range sortedKeys(a.Merchants) {
 		if err := a.Merchants[name].validate(name); err != nil {
@@ -130,6 +133,28 @@ func (a *App) provisionMerchants(ctx caddy.Context) error {
 			a.log.Warn("merchant", zap.String("merchant", name), zap.String("warning", w))
 		}
 		a.merchants[name] = m
+	}
+	return nil
+}
+
+// sandboxesApart refuses a merchant number that is real in one block and a
+// sandbox's in another: orders are kept by it, and play money would settle real
+// ones.
+func (a *App) sandboxesApart() error {
+	real := make(map[string]string)
+	for _, name := range sortedKeys(a.Merchants) {
+		if m := a.Merchants[name]; m != nil && m.Sandbox == "" {
+			real[m.Mchid] = name
+		}
+	}
+	for _, name := range sortedKeys(a.Merchants) {
+		m := a.Merchants[name]
+		if m == nil || m.Sandbox == "" {
+			continue
+		}
+		if other, ok := real[m.Mchid]; ok {
+			return fmt.Errorf("merchant %s: sandbox: has the mchid of merchant %s, whose orders are real; give the sandbox another mchid, or a gateway and a store of its own", name, other)
+		}
 	}
 	return nil
 }
@@ -229,7 +254,7 @@ var errNotReady = errors.New("the gateway is still starting")
 
 // readyBound is how long a request waits for the store during a start. WeChat
 // waits 5 s for an answer.
-const readyBound = 3 * time.Second
+const readyBound = 2 * time.Second
 
 // acquire waits for the store and takes a lease on it. done must be called when
 // the request is through.
@@ -251,12 +276,20 @@ func (a *App) acquire(ctx context.Context) (g *gateway, done func(), err error) 
 	return g, g.use(), nil
 }
 
-// addRoute makes a notify handler's route known for background deliveries.
-// Handlers are provisioned before any app starts.
-func (a *App) addRoute(r *notify.Route) {
+// addRoute makes a notify handler's route known for background deliveries, and
+// returns the one to use: handlers that say the same, as a site with several
+// addresses has them, are one route. Handlers are provisioned before any app
+// starts.
+func (a *App) addRoute(r *notify.Route) *notify.Route {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for _, other := range a.routes {
+		if other.ID == r.ID {
+			return other
+		}
+	}
 	a.routes = append(a.routes, r)
+	return r
 }
 
 func (a *App) addAPI(h *APIHandler) {

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -160,6 +161,112 @@ func TestBackendDownHolds(t *testing.T) {
 	})
 	if events, requests := b.backend.distinct(); events != n || requests != n {
 		t.Errorf("%d events in %d requests", events, requests)
+	}
+}
+
+// One notification that finds no connection is probed for, too: it goes out when
+// the backend is back, not when its next wait is over, and has burned nothing.
+func TestOneRefusedIsProbed(t *testing.T) {
+	b := newBench(t)
+	addr := freePort(t)
+	b.deliver = "reverse_proxy " + addr
+	b.notify = "retry 1h"
+	b.start()
+	b.send(testplatform.Payment(1, 100))
+	eventually(t, 5*time.Second, "the breaker opens", func() bool {
+		return strings.Contains(get(t, "http://"+b.admin+"/metrics"), "} 1\n") &&
+			strings.Contains(get(t, "http://"+b.admin+"/metrics"), "caddy_wechatpay_breaker_open")
+	})
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(b.backend.serve)}}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	eventually(t, 6*time.Second, "delivered by a probe", func() bool { return b.backend.total.Load() == 1 })
+	if got := b.backend.requests()[0].header.Get("Wechatpay-Gateway-Attempt"); got != "1" {
+		t.Errorf("attempt %s", got)
+	}
+}
+
+// Two routes of one merchant: what came by one is delivered by it, and its
+// backend's outage does not hold the other's deliveries.
+func TestRoutesApart(t *testing.T) {
+	b := newBench(t)
+	down := freePort(t)
+	b.site = fmt.Sprintf("handle /b/* {\n\t\twechatpay_notify shop {\n\t\t\tpayload resource\n\t\t\tdeliver {\n\t\t\t\treverse_proxy %s\n\t\t\t}\n\t\t}\n\t}", b.backend.addr())
+	b.deliver = "reverse_proxy " + down
+	b.start()
+	for i := range 40 {
+		b.send(testplatform.Payment(i, 100))
+	}
+	for i := 100; i < 110; i++ {
+		h, body := b.platform.Callback(testplatform.Payment(i, 100))
+		if status, _, err := b.post("/b/notify", h, body); status != 200 || err != nil {
+			t.Fatalf("status %d, %v", status, err)
+		}
+	}
+	eventually(t, 3*time.Second, "the other route's deliveries", func() bool { return b.backend.total.Load() == 10 })
+	for _, r := range b.backend.requests() {
+		if r.path != "/b/notify" || strings.Contains(string(r.body), "resource") {
+			t.Errorf("%s: %.60s", r.path, r.body)
+		}
+	}
+	// A reload that changes the first route's options finds its notifications.
+	b.notify = "timeout 20s"
+	l, err := net.Listen("tcp", down)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := newBackend(t)
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(back.serve)}}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	b.load()
+	eventually(t, 10*time.Second, "the first route's deliveries", func() bool { return back.total.Load() == 40 })
+	if n := b.backend.total.Load(); n != 10 {
+		t.Errorf("the other backend got %d", n)
+	}
+}
+
+// A body that trickles in is answered in time, whatever the backend does.
+func TestSlowBodyIsAnsweredInTime(t *testing.T) {
+	b := newBench(t)
+	b.notify = "ack delivery\n\t\t\ttimeout 3900ms"
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	b.backend.says(func(_ http.ResponseWriter, r *http.Request, _ []byte) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	})
+	b.start()
+	h, body := b.platform.Callback(testplatform.Payment(1, 100))
+	wire := testplatform.Wire("/wechatpay/notify/shop", h, body)
+	for name, held := range map[string]time.Duration{"late": 1500 * time.Millisecond, "never": 10 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", b.listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			begin := time.Now()
+			if _, err := c.Write(wire[:len(wire)-1]); err != nil {
+				t.Fatal(err)
+			}
+			last := time.AfterFunc(held, func() { _, _ = c.Write(wire[len(wire)-1:]) })
+			defer last.Stop()
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if took := time.Since(begin); took > 4500*time.Millisecond || resp.StatusCode < 400 {
+				t.Errorf("status %d after %v", resp.StatusCode, took)
+			}
+		})
 	}
 }
 

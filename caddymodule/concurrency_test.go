@@ -210,9 +210,10 @@ func TestCallbacksDuringReloads(t *testing.T) {
 		t.Errorf("%d requests for %d callbacks", requests, n)
 	}
 	t.Logf("%d reloads; connections reset before an answer: %d, bare respond: %d", reloads, resets, bareResets)
-	// A reset is a race that a run of a second sees a handful of: hold the two
-	// counts against each other with the spread of such small counts.
-	if allowed := bareResets + 5; resets > allowed {
+	// A reset is a race that a run sees a handful of, on a busy machine a few
+	// more: hold the two counts against each other with that spread. Without
+	// handOver every reload resets one or two.
+	if allowed := bareResets + reloads/2; resets > allowed {
 		t.Errorf("%d connections reset, bare respond has %d", resets, bareResets)
 	}
 	b.stop()

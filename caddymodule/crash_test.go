@@ -56,7 +56,14 @@ func (b *bench) spawnFile(file string, env ...string) *child {
 			return false
 		}
 		_ = resp.Body.Close()
-		return true
+		// HTTP may start before the gateway, and both before the admin endpoint
+		// knows them.
+		health, err := http.Get("http://" + b.admin + "/wechatpay/health")
+		if err != nil {
+			return false
+		}
+		_ = health.Body.Close()
+		return health.StatusCode != http.StatusNotFound
 	})
 	return c
 }

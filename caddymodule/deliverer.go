@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
@@ -74,6 +75,10 @@ func (d *routeDeliverer) Deliver(ctx context.Context, dl *notify.Delivery) (noti
 		var he caddyhttp.HandlerError
 		if errors.As(err, &he) && he.StatusCode >= 400 && he.StatusCode < 500 {
 			return notify.Response{Status: he.StatusCode}, nil // a route's own refusal
+		}
+		var dial reverseproxy.DialError
+		if errors.As(err, &dial) {
+			return notify.Response{}, fmt.Errorf("%w: %w", notify.ErrNotSent, err)
 		}
 		return notify.Response{}, fmt.Errorf("delivery route: %w", err)
 	}

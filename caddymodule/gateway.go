@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -123,11 +124,13 @@ func (g *gateway) use() (done func()) {
 }
 
 // route finds the route that delivers a notification: the one that took it in,
-// or, when the configuration has changed since, the only one that serves its
-// merchant. Where several do, none is guessed and the notification waits:
-// it must not be sent to somebody else.
+// or, when the configuration has changed since, the only one that delivers to
+// the same place, or the only one that serves its merchant. Where several do,
+// none is guessed and the notification waits: it must not be sent to somebody
+// else.
 func (g *gateway) route(rec *storage.Record) *notify.Route {
-	var named, any []*notify.Route
+	place := rec.Route[:max(0, strings.LastIndexByte(rec.Route, '/'))]
+	var samePlace, named, all []*notify.Route
 	for _, r := range g.app.routes {
 		if r.Merchant != "" && r.Merchant != rec.Merchant {
 			continue
@@ -135,16 +138,21 @@ func (g *gateway) route(rec *storage.Record) *notify.Route {
 		if r.ID == rec.Route {
 			return r
 		}
-		any = append(any, r)
+		if place != "" && strings.HasPrefix(r.ID, place+"/") {
+			samePlace = append(samePlace, r)
+		}
 		if r.Merchant != "" {
 			named = append(named, r)
 		}
+		all = append(all, r)
 	}
-	switch {
-	case len(named) == 1:
-		return named[0]
-	case len(any) == 1:
-		return any[0]
+	for _, candidates := range [][]*notify.Route{samePlace, named, all} {
+		if len(candidates) == 1 {
+			return candidates[0]
+		}
+		if len(candidates) > 1 {
+			return nil
+		}
 	}
 	return nil
 }

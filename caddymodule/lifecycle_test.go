@@ -238,3 +238,20 @@ func TestHandlerWithoutTheApp(t *testing.T) {
 		}
 	}
 }
+
+// One merchant number cannot be real and a sandbox's in one gateway.
+func TestSandboxApart(t *testing.T) {
+	b := newBench(t)
+	good := string(b.json())
+	bad := strings.Replace(good, `"merchants":{`, `"merchants":{"play":{"mchid":"1900000001","sandbox":"http://127.0.0.1:1"},`, 1)
+	if bad == good {
+		t.Fatal("the mutation did not take")
+	}
+	cfg := new(caddy.Config)
+	if err := caddy.StrictUnmarshalJSON([]byte(bad), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(cfg); err == nil || !strings.Contains(err.Error(), "give the sandbox another mchid") {
+		t.Fatalf("%v", err)
+	}
+}

@@ -79,7 +79,7 @@ func (h *NotifyHandler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("wechatpay_notify: %w", err)
 	}
-	app.addRoute(h.route)
+	h.route = app.addRoute(h.route)
 	return nil
 }
 
@@ -144,10 +144,16 @@ func (h *NotifyHandler) newRoute(ctx caddy.Context) (*notify.Route, error) {
 	return r, nil
 }
 
-// routeID names the route by its merchant and where it delivers to: the same in
-// every configuration that leaves these alone.
+// routeID names the route by its merchant, by where it delivers to, and by all
+// it says: the same in every configuration that leaves these alone. What a
+// changed configuration still shares with the name finds the route again, see
+// gateway.route.
 func (h *NotifyHandler) routeID() (string, error) {
-	text, err := json.Marshal(h.Deliver)
+	deliver, err := digest(h.Deliver)
+	if err != nil {
+		return "", err
+	}
+	all, err := digest(h.NotifyConfig)
 	if err != nil {
 		return "", err
 	}
@@ -155,8 +161,17 @@ func (h *NotifyHandler) routeID() (string, error) {
 	if name == "" {
 		name = "*"
 	}
+	return name + "/" + deliver + "/" + all, nil
+}
+
+// digest is a short fingerprint of a configuration value.
+func digest(v any) (string, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
 	sum := sha256.Sum256(text)
-	return name + "-" + hex.EncodeToString(sum[:6]), nil
+	return hex.EncodeToString(sum[:6]), nil
 }
 
 // bodyBound is how long a callback's body may take to arrive. Within WeChat's
@@ -167,6 +182,7 @@ const bodyBound = 2 * time.Second
 // happens; it never goes through handle_errors, whose pages WeChat would not
 // understand.
 func (h *NotifyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	arrived := time.Now()
 	orig := r
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		orig = &o
@@ -178,6 +194,7 @@ func (h *NotifyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ cadd
 		Header:        r.Header,
 		ContentLength: r.ContentLength,
 		Body:          r.Body,
+		Arrived:       arrived,
 	}
 	var m receive.Merchant
 	if mm := h.merchantOf(r.URL.Path); mm != nil {

@@ -16,8 +16,8 @@ import (
 // parked; the operator is alarmed within 10 s in any case.
 const askBound = 8 * time.Second
 
-// askers bounds the questions under way: a flood of parked callbacks must not
-// become a flood of queries.
+// askers bounds the questions under way; further ones wait for their turn. A
+// flood of parked callbacks must not become a flood of queries.
 const askers = 8
 
 // parked asks WeChat at once about an order whose callback contradicts the
@@ -32,8 +32,7 @@ func (g *gateway) parked(ctx context.Context, p receive.Parked) {
 	select {
 	case g.asking <- struct{}{}:
 		defer func() { <-g.asking }()
-	default:
-		g.log.Warn("too many questions to WeChat at once; a parked notification waits for the ledger or an operator", "id", p.ID)
+	case <-ctx.Done():
 		return
 	}
 	m, ok := g.app.merchants[p.Merchant]
@@ -59,6 +58,10 @@ func (g *gateway) parked(ctx context.Context, p receive.Parked) {
 	err = g.receiver.Found(ctx, p.Route, m, receive.Query{
 		EventType: p.Event.EventType, Plaintext: answer, Host: p.Host, Path: p.Path,
 	})
+	if errors.Is(err, receive.ErrNotPaid) {
+		g.log.Error("WeChat says that the order of a parked notification is not paid", "id", p.ID)
+		return
+	}
 	if err != nil {
 		g.log.Warn("WeChat's answer about a parked notification does not settle it", "id", p.ID, "error", err)
 	}

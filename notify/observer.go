@@ -41,6 +41,7 @@ const (
 	ResultStatus      Result = "status"      // a status that is not 2xx
 	ResultRefused     Result = "refused"     // 2xx whose body says otherwise
 	ResultTimeout     Result = "timeout"     // no complete answer in time
+	ResultNotSent     Result = "not_sent"    // no connection: nothing was sent
 	ResultUnreachable Result = "unreachable" // no answer at all
 	ResultIncomplete  Result = "incomplete"  // the answer broke off
 	ResultNoRoute     Result = "no_route"

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -106,6 +107,10 @@ type Response struct {
 	// Truncated is true when the answer was longer than Body.
 	Truncated bool
 }
+
+// ErrNotSent is wrapped by a Deliverer's error when no connection to the backend
+// came about: it cannot have seen the request, and will not see others.
+var ErrNotSent = errors.New("notify: no connection to the backend")
 
 // Deliverer carries a delivery to a backend. Deliver returns an error when no
 // complete answer came (refused, timed out, cut off, panicked): whether the

@@ -18,6 +18,8 @@ const (
 	verdictAlive verdict = iota + 1
 	// verdictFailing: no answer, a broken one, or a 5xx.
 	verdictFailing
+	// verdictDown: there is no connection to be had, for any notification.
+	verdictDown
 	// verdictNone: the attempt says nothing about the backend.
 	verdictNone
 )
@@ -32,6 +34,8 @@ func verdictOf(result notify.Result, status int) verdict {
 			return verdictFailing
 		}
 		return verdictAlive
+	case notify.ResultNotSent:
+		return verdictDown
 	case notify.ResultTimeout, notify.ResultUnreachable, notify.ResultIncomplete, notify.ResultPanic:
 		return verdictFailing
 	case notify.ResultNoRoute, notify.ResultStale:
@@ -51,8 +55,10 @@ var (
 //
 // The states, the wait and the counting are gobreaker's. Around them:
 //
-//   - it trips on failures of different notifications only: one that its backend
-//     always answers with 500 must not hold the others back;
+//   - it trips at once when there is no connection to the backend: the next
+//     notification would fare no better;
+//   - it trips otherwise on failures of different notifications only: one that
+//     its backend always answers with 500 must not hold the others back;
 //   - while it is open, probes overlap: one that hangs until its timeout does not
 //     put off the next (a round of probes shares one half-open slot);
 //   - any sign of life closes it, also of an attempt that was under way when it
@@ -64,6 +70,7 @@ type breaker struct {
 
 	mu       sync.Mutex
 	cb       *gobreaker.TwoStepCircuitBreaker[struct{}]
+	down     bool                // the last failure was that there is no connection
 	failed   map[string]struct{} // notifications that failed since the last sign of life
 	round    *round
 	openedAt time.Time // when the wait for the next round began
@@ -97,7 +104,7 @@ func (b *breaker) fresh() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 		MaxRequests: 1,
 		Timeout:     b.every,
 		ReadyToTrip: func(counts gobreaker.Counts) bool {
-			return int(counts.ConsecutiveFailures) >= b.trip && len(b.failed) >= b.trip
+			return b.down || int(counts.ConsecutiveFailures) >= b.trip && len(b.failed) >= b.trip
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
@@ -148,13 +155,15 @@ func (b *breaker) leave(a admission, id string, v verdict) (held bool) {
 	defer b.mu.Unlock()
 	switch v {
 	case verdictAlive:
+		b.down = false
 		clear(b.failed)
 		if b.cb.State() != gobreaker.StateClosed {
 			b.cb, b.round = b.fresh(), nil
 		} else if a.done != nil {
 			a.done(nil)
 		}
-	case verdictFailing:
+	case verdictFailing, verdictDown:
+		b.down = v == verdictDown
 		if a.round != nil {
 			b.endProbe(a.round, errFailing)
 			held = true

@@ -156,6 +156,8 @@ func classify(err error, answer *notify.Response) notify.Result {
 	switch {
 	case errors.Is(err, errPanic):
 		return notify.ResultPanic
+	case errors.Is(err, notify.ErrNotSent):
+		return notify.ResultNotSent
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &network) && network.Timeout():
 		return notify.ResultTimeout

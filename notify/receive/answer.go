@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 )
 
 // Incoming is a callback as it came in.
@@ -16,6 +17,9 @@ type Incoming struct {
 	// ContentLength is -1 when it is not known.
 	ContentLength int64
 	Body          io.Reader
+	// Arrived is when the request did: the answer's deadline counts from it, the
+	// time that the body takes included. Zero: when Receive is called.
+	Arrived time.Time
 }
 
 // Answer is what WeChat is told: a status and a JSON body, which must not be

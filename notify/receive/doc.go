@@ -14,6 +14,6 @@
 // bytes as received are verified: Content-Encoding, Host, the peer's address
 // and every header but WeChat Pay's five mean nothing here.
 //
-// [Receiver.Receive] answers within 4.5 s, the sender's body excepted: its
-// caller bounds how long it waits for that.
+// [Receiver.Receive] answers within 4.5 s of the request's arrival. Its caller
+// bounds how long it waits for a body.
 package receive

@@ -15,6 +15,11 @@ import (
 // event: without an id of WeChat's it could not be told from the next one.
 var ErrUnclassified = errors.New("receive: what the query found is no known kind of event")
 
+// ErrNotPaid is returned by Found when the query says that the order is not
+// paid, although the event asked about says so. Nothing is stored: a query's
+// denial is no event.
+var ErrNotPaid = errors.New("receive: the query says that the order is not paid")
+
 // Query is what a signed query found, in the form of the callback that should
 // have told it.
 type Query struct {
@@ -33,7 +38,7 @@ type Query struct {
 // a duplicate, and after a callback this is one. Returning nil it has stored
 // the event, found it stored, or parked it because it contradicts the ledger;
 // [Config.Parked] is not called for it. With ack delivery, too, the delivery
-// worker delivers it. Errors: event.ErrMalformed, ErrUnclassified, and those of
+// worker delivers it. Errors: event.ErrMalformed, ErrUnclassified, ErrNotPaid, and those of
 // the store.
 func (r *Receiver) Found(ctx context.Context, route *notify.Route, m Merchant, q Query) error {
 	e, err := event.Classify(event.Head{EventType: q.EventType, Summary: q.Summary}, q.Plaintext, m.Mchid())
@@ -42,6 +47,9 @@ func (r *Receiver) Found(ctx context.Context, route *notify.Route, m Merchant, q
 	}
 	if e.Kind == event.Unknown {
 		return ErrUnclassified
+	}
+	if e.NotPaid() {
+		return ErrNotPaid
 	}
 	now := r.now()
 	n := notification(&e, route, m.Name(), now)

@@ -40,6 +40,9 @@ type visit struct {
 // keeps nothing of in, and works on to its own deadline when ctx ends after the
 // body was read: a sender that gives up does not undo an acceptance.
 func (r *Receiver) Receive(ctx context.Context, route *notify.Route, m Merchant, in Incoming) (out Answer) {
+	if in.Arrived.IsZero() {
+		in.Arrived = time.Now()
+	}
 	v := visit{route: route, m: m, in: &in, began: r.now(), body: -1}
 	defer func() {
 		if p := recover(); p != nil {
@@ -151,7 +154,7 @@ func (r *Receiver) open(ctx context.Context, v *visit, b *buffers, body []byte) 
 		n.Raw, n.RawHeaders = append([]byte(nil), body...), rawHeaders(v.in.Header)
 	}
 
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.within)
+	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), v.in.Arrived.Add(r.within))
 	defer cancel()
 	return r.take(work, v, &n, &e)
 }

@@ -3,6 +3,7 @@ package receive
 import (
 	"context"
 	"runtime/debug"
+	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/event"
@@ -26,7 +27,9 @@ func (r *Receiver) deliver(ctx context.Context, v *visit, n *storage.Notificatio
 		f = &flight{done: make(chan struct{})}
 		// The flight outlives this request when the request runs out of time.
 		route, m := v.route, v.m
-		if !r.startLocked(func() { r.fly(context.WithoutCancel(ctx), f, route, m, *n, e, j) }) {
+		// A little less than the answer may take, so that the outcome still makes it.
+		deadline := v.in.Arrived.Add(r.within - r.within/20)
+		if !r.startLocked(func() { r.fly(context.WithoutCancel(ctx), deadline, f, route, m, *n, e, j) }) {
 			r.mu.Unlock()
 			v.err = errClosed
 			return v.refuse(notify.OutcomeUnavailable, answerUnavailable, "shutting down")
@@ -48,7 +51,7 @@ func (r *Receiver) deliver(ctx context.Context, v *visit, n *storage.Notificatio
 }
 
 // fly accepts with a claim, delivers, and tells everybody who waits.
-func (r *Receiver) fly(ctx context.Context, f *flight, route *notify.Route, m Merchant, n storage.Notification, e *event.Event, j *judgement) {
+func (r *Receiver) fly(ctx context.Context, deadline time.Time, f *flight, route *notify.Route, m Merchant, n storage.Notification, e *event.Event, j *judgement) {
 	f.answer, f.outcome = answerInternal, notify.OutcomeInternalError
 	defer func() {
 		if p := recover(); p != nil {
@@ -60,8 +63,7 @@ func (r *Receiver) fly(ctx context.Context, f *flight, route *notify.Route, m Me
 		r.mu.Unlock()
 		close(f.done)
 	}()
-	// A little less than the answer may take, so that the outcome still makes it.
-	ctx, cancel := context.WithTimeout(ctx, r.within-r.within/20)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
 	request := storage.AcceptRequest{Notification: n}

@@ -171,6 +171,7 @@ func TestAckDeliveryHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	in := request(goodBody())
+	in.Arrived = time.Now()
 	v := visit{route: route, m: theMerchant(), in: &in, began: baseTime, body: -1}
 	e := parsed(t)
 	n := notification(e, route, "shop", baseTime)
