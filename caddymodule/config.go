@@ -110,7 +110,7 @@ type APIConfig struct {
 	Callers []Caller `json:"callers,omitempty"`
 	// An outer handler has authenticated every request: all of them are one
 	// caller, `upstream`. Without an `allow` of its own it may use every group
-	// but refund, transfer, profitsharing and crypto, which are never implied.
+	// but refund, transfer, profitsharing, crypto and other, which are never implied.
 	TrustUpstreamAuth bool `json:"trust_upstream_auth,omitempty"`
 	// What each caller may do, by operation group (`pay combine partner query
 	// close refund bill parking profitsharing transfer media crypto openid

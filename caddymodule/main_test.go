@@ -86,7 +86,7 @@ func (f *fatalStore) Accept(ctx context.Context, req storage.AcceptRequest) (sto
 
 func (f *fatalStore) Claim(ctx context.Context, merchant string, terms storage.ClaimTerms, limit int) ([]storage.Claim, error) {
 	claims, err := f.Store.Claim(ctx, merchant, terms, limit)
-	if len(claims) > 0 {
+	for range claims {
 		f.reach(stepAfterClaim)
 	}
 	return claims, err

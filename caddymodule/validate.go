@@ -66,10 +66,11 @@ const minTokenLength = 16
 const upstreamCaller = "upstream"
 
 // upstreamGroups is what the upstream caller may do when no allow says so. What
-// moves money out, or works with keys, is never implied.
+// moves money out, works with keys, or is not known well enough to tell, is
+// never implied.
 var upstreamGroups = slices.DeleteFunc(slices.Clone(operationGroups), func(group string) bool {
 	switch operation.Group(group) {
-	case operation.Refund, operation.Transfer, operation.ProfitSharing, operation.Crypto:
+	case operation.Refund, operation.Transfer, operation.ProfitSharing, operation.Crypto, operation.Other:
 		return true
 	default:
 		return false
