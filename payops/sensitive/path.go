@@ -22,7 +22,7 @@ const (
 	maxName = 64
 )
 
-// ErrList: the list of paths cannot be read.
+// ErrList is returned when the list of paths cannot be read.
 var ErrList = errors.New("sensitive: not a list of paths")
 
 // Path names members of a body: names joined by dots, with [] behind a name for

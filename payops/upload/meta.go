@@ -110,7 +110,7 @@ func boundaryOf(contentType string) (string, error) {
 
 // cutHeader reads the header of a part and returns its name and what follows.
 func cutHeader(part []byte) (name string, content []byte, ok bool) {
-	head, content, found := bytes.Cut(part[:min(len(part), maxPartHeader)], []byte("\r\n\r\n"))
+	head, _, found := bytes.Cut(part[:min(len(part), maxPartHeader)], []byte("\r\n\r\n"))
 	if !found {
 		return "", nil, false
 	}
