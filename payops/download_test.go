@@ -119,10 +119,12 @@ func TestDownloadRefusals(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}, 0, ""},
-		"no bill, signed":          {signed(reply{status: 400, body: `{"code":"PARAM_ERROR","message":"x"}`}), 400, ""},
-		"no bill, unsigned":        {signed(reply{status: 404, body: `{"code":"NOT_FOUND","message":"x"}`, sign: "none"}), 404, ""},
-		"an unsigned 206":          {signed(reply{status: 206, body: `x`, sign: "none"}), 500, ""},
-		"elsewhere":                {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/v3/x", http.StatusFound) }, 500, ""},
+		"no bill, signed":   {signed(reply{status: 400, body: `{"code":"PARAM_ERROR","message":"x"}`}), 400, ""},
+		"no bill, unsigned": {signed(reply{status: 404, body: `{"code":"NOT_FOUND","message":"x"}`, sign: "none"}), 404, ""},
+		"an unsigned 206":   {signed(reply{status: 206, body: `x`, sign: "none"}), 500, ""},
+		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/v3/x", http.StatusFound)
+		}, 500, ""},
 		"breaks before the header": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
