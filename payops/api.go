@@ -137,6 +137,9 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 	if refused := a.fields(q); refused != nil {
 		return refused
 	}
+	if refused := a.limitSubMchids(q, q.op.Group); refused != nil {
+		return refused
+	}
 	switch q.op.Act {
 	case operation.ActCreate:
 		return a.create(w, q)
@@ -144,6 +147,12 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 		return a.query(w, q)
 	case operation.ActClose:
 		return a.close(w, q)
+	case operation.ActRefund:
+		return a.refund(w, q)
+	case operation.ActQueryRefund:
+		return a.queryRefund(w, q)
+	case operation.ActAbnormalRefund:
+		return a.abnormalRefund(w, q)
 	case operation.ActForward:
 		return a.forward(w, q)
 	case operation.ActDownload:
@@ -205,7 +214,7 @@ func notAllowed(message string) *refusal {
 
 func notAvailable() *refusal {
 	return refuse(http.StatusForbidden, codeNoAuth, RuleNotAvailable,
-		"this version of the gateway does not serve the operation yet: refunds, transfers and profit sharing are not passed on")
+		"this version of the gateway does not serve the operation yet: transfers, profit sharing and some refunds are not passed on")
 }
 
 func notReady() *refusal {

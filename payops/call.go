@@ -33,6 +33,12 @@ func (s *idSource) next() (string, error) {
 // begin writes the intent row, and in the same step what change does to the
 // order. Nothing has been sent when it fails.
 func (a *API) begin(q *request, key storage.OrderKey, change func(*storage.Rows) error) (string, *refusal) {
+	return a.beginRows(q, storage.Keys{Order: key}, key, change)
+}
+
+// beginRows is begin for the rows that keys name; about is the order or
+// sub-order that the call is about.
+func (a *API) beginRows(q *request, keys storage.Keys, about storage.OrderKey, change func(*storage.Rows) error) (string, *refusal) {
 	if q.live.Err() != nil {
 		return "", busy() // the caller is gone, and nothing has begun
 	}
@@ -42,10 +48,11 @@ func (a *API) begin(q *request, key storage.OrderKey, change func(*storage.Rows)
 	}
 	call := storage.Call{
 		ID: id, Merchant: a.merchant.Name(), Caller: q.caller.Name,
-		Operation: q.op.String(), Method: q.method, Path: q.path, Order: key,
+		Operation: q.op.String(), Method: q.method, Path: q.path, Order: about,
 		Outcome: storage.CallPending, StartedAt: a.now(),
 	}
-	err = a.ledger.Change(q.call, storage.Keys{Order: key, Call: id}, func(rows *storage.Rows) error {
+	keys.Call = id
+	err = a.ledger.Change(q.call, keys, func(rows *storage.Rows) error {
 		if err := change(rows); err != nil {
 			return err
 		}
@@ -120,10 +127,22 @@ func (a *API) observe(res send.Result) {
 // to the order. It does not fail the call: WeChat Pay has answered, and the intent row
 // stays pending, which is as good as unknown. Reports whether it is written.
 func (a *API) finish(q *request, id string, key storage.OrderKey, res send.Result, change func(*storage.Order) (changed bool)) bool {
+	return a.finishRows(q, id, storage.Keys{Order: key}, res, func(rows *storage.Rows) bool {
+		if change == nil || rows.Order == nil || !change(rows.Order) {
+			return false
+		}
+		rows.Order.UpdatedAt = a.now()
+		return true
+	})
+}
+
+// finishRows is finish for the rows that keys name.
+func (a *API) finishRows(q *request, id string, keys storage.Keys, res send.Result, change func(*storage.Rows) (changed bool)) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.call), outcomeTimeout)
 	defer cancel()
-	orderChanged := false
-	err := a.ledger.Change(ctx, storage.Keys{Order: key, Call: id}, func(rows *storage.Rows) error {
+	changed := false
+	keys.Call = id
+	err := a.ledger.Change(ctx, keys, func(rows *storage.Rows) error {
 		if rows.Call == nil {
 			return storage.ErrNotFound
 		}
@@ -134,19 +153,15 @@ func (a *API) finish(q *request, id string, key storage.OrderKey, res send.Resul
 		if res.Status >= http.StatusBadRequest {
 			rows.Call.Code = errorCode(res.Body)
 		}
-		orderChanged = false
-		if change != nil && rows.Order != nil && change(rows.Order) {
-			rows.Order.UpdatedAt = a.now()
-			orderChanged = true
-		}
+		changed = change(rows)
 		return nil
 	})
 	if err != nil {
 		a.log.Error("outcome of a call is not recorded; its intent stays", "call", id, "outcome", res.Outcome.String(), "error", err)
 		return false
 	}
-	if orderChanged {
-		a.changed(ctx, key)
+	if changed && !keys.Order.IsZero() {
+		a.changed(ctx, keys.Order)
 	}
 	return true
 }

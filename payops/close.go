@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/sjson"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -43,6 +44,13 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 	}
 	if known && order.Key != key {
 		return conflict(RuleCombineOnly, "the number is a sub-order's; close its combine order (合单关单)")
+	}
+	facts := guard.Close{}
+	if known {
+		facts.Order = &order
+	}
+	if refused := a.guarded(w, guard.Facts{Close: &facts}); refused != nil {
+		return refused
 	}
 	if q.op.Kind == storage.OrderCombine {
 		if refused := a.closeCombine(w, d, o, order, known); refused != nil {

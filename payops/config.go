@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -41,6 +43,15 @@ type Config struct {
 	Ledger storage.Ledger
 	// Callers knows who may call: caller.New or caller.TrustUpstream. Required.
 	Callers *caller.Set
+	// Rules says which of WeChat Pay's rules are enforced. Default: all of them,
+	// and close_too_early warns.
+	Rules guard.Policy
+	// Limits says what callers may do at most, by their names. Default: nothing
+	// is limited.
+	Limits map[string]guard.Limit
+	// Counters hold what limits count; an API that replaces another one is given
+	// its counters. Default: new ones.
+	Counters *Counters
 	// HTTP carries the calls. Default: the merchant's client.
 	HTTP *http.Client
 	// Now is the clock. Default: time.Now.
@@ -90,6 +101,9 @@ type API struct {
 	maxBody  int64
 	timeout  time.Duration
 	locks    keyLocks
+	rules    guard.Policy
+	limits   map[string]guard.Limit
+	counters *Counters
 
 	maxUpload, maxDownload int64
 	downloadTimeout        time.Duration
@@ -109,6 +123,10 @@ func New(cfg Config) (*API, error) {
 		maxBody: cfg.MaxBody, timeout: cfg.Timeout, ids: &idSource{rand: cfg.Rand},
 		maxUpload: cfg.MaxUpload, maxDownload: cfg.MaxDownload, downloadTimeout: cfg.DownloadTimeout,
 		uploads: make(chan struct{}, uploadSlots),
+		rules:   cfg.Rules, limits: maps.Clone(cfg.Limits), counters: cfg.Counters,
+	}
+	if a.counters == nil {
+		a.counters = NewCounters()
 	}
 	if a.now == nil {
 		a.now = time.Now

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -19,6 +20,9 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 	}
 	d, refused := a.draft(q)
 	if refused != nil {
+		return refused
+	}
+	if refused := a.guarded(w, guard.Facts{Notify: a.notifyFacts(d), Combine: a.combineFacts(d)}); refused != nil {
 		return refused
 	}
 	unlock, err := a.locks.lock(q.live, d.keys()...)

@@ -15,6 +15,7 @@ type memLedger struct {
 	mu      sync.Mutex
 	orders  map[storage.OrderKey]storage.Order
 	subs    map[storage.OrderKey]storage.OrderKey
+	refunds map[storage.RefundKey]storage.Refund
 	calls   map[string]storage.Call
 	changes int
 	// fail, when set, is asked before each Change.
@@ -26,6 +27,8 @@ func newMemLedger() *memLedger {
 		orders: map[storage.OrderKey]storage.Order{},
 		subs:   map[storage.OrderKey]storage.OrderKey{},
 		calls:  map[string]storage.Call{},
+
+		refunds: map[storage.RefundKey]storage.Refund{},
 	}
 }
 
@@ -62,6 +65,9 @@ func (l *memLedger) Change(ctx context.Context, keys storage.Keys, change func(*
 			o = clone(o)
 			rows.Order = &o
 		}
+		if r, ok := l.refunds[keys.Refund]; ok && !keys.Refund.IsZero() {
+			rows.Refund = &r
+		}
 		if c, ok := l.calls[keys.Call]; ok && keys.Call != "" {
 			c = clone(c)
 			rows.Call = &c
@@ -82,6 +88,9 @@ func (l *memLedger) Change(ctx context.Context, keys storage.Keys, change func(*
 		}
 		l.orders[keys.Order] = clone(*rows.Order)
 	}
+	if rows.Refund != nil {
+		l.refunds[keys.Refund] = *rows.Refund
+	}
 	if rows.Call != nil {
 		l.calls[keys.Call] = clone(*rows.Call)
 	}
@@ -101,11 +110,25 @@ func (l *memLedger) Order(_ context.Context, key storage.OrderKey) (storage.Orde
 	return storage.Order{}, storage.ErrNotFound
 }
 
-func (l *memLedger) OrderByTransaction(context.Context, string, string) (storage.Order, error) {
+func (l *memLedger) OrderByTransaction(_ context.Context, mchid, id string) (storage.Order, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range l.orders {
+		for _, s := range append([]storage.SubOrder{{TransactionID: o.TransactionID}}, o.Subs...) {
+			if o.Key.Mchid == mchid && id != "" && s.TransactionID == id {
+				return clone(o), nil
+			}
+		}
+	}
 	return storage.Order{}, storage.ErrNotFound
 }
 
-func (l *memLedger) Refund(context.Context, storage.RefundKey) (storage.Refund, error) {
+func (l *memLedger) Refund(_ context.Context, key storage.RefundKey) (storage.Refund, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r, ok := l.refunds[key]; ok {
+		return r, nil
+	}
 	return storage.Refund{}, storage.ErrNotFound
 }
 

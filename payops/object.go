@@ -36,6 +36,7 @@ var checkedKeys = func() map[string]string {
 	for _, key := range []string{
 		"mchid", "appid", "out_trade_no", "notify_url", "time_expire", "amount", "total", "currency",
 		"sp_mchid", "sp_appid", "combine_mchid", "combine_appid", "combine_out_trade_no", "sub_orders", "sub_mchid", "sub_appid", "total_amount",
+		"out_refund_no", "transaction_id", "refund",
 	} {
 		m[foldKey(key)] = key
 	}

@@ -26,6 +26,9 @@ func (a *API) serveGateway(w http.ResponseWriter, q *request) *refusal {
 	if !ok || !numberText(number) || len(number) > maxNumber {
 		return badRequest(RuleNumber, "out_trade_no must be up to 32 of digits, letters and _-|*@")
 	}
+	if refused := a.limitSubMchids(q, operation.Other); refused != nil {
+		return refused
+	}
 	switch q.method {
 	case http.MethodGet:
 		return a.showOrder(w, q, number)
@@ -91,7 +94,7 @@ func (a *API) registerOrder(w http.ResponseWriter, q *request, number string) *r
 			if same(*known, order) {
 				return errNothing
 			}
-			if known.State != storage.OrderRegistered {
+			if known.State != storage.OrderRegistered || known.RefundCount > 0 {
 				return immutable(known.State)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -48,11 +49,11 @@ func TestRefusals(t *testing.T) {
 		{"allowed query, queries", "GET", queryPath, "", []string{"Authorization", "Bearer query-token"}, 200, ""},
 
 		// operations
-		{"refund, allowed, not served", "POST", "/v3/refund/domestic/refunds", "{}", []string{"Authorization", "Bearer refund-token"}, 403, payops.RuleNotAvailable},
+		{"refund, allowed, reversal not served", "POST", "/v3/pay/transactions/out-trade-no/N12345/reverse", "{}", []string{"Authorization", "Bearer refund-token"}, 403, payops.RuleNotAvailable},
 		{"refund, not allowed", "POST", "/v3/refund/domestic/refunds", "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
 		{"transfer, every path allowed", "POST", "/v3/fund-app/mch-transfer/transfer-bills", "{}", nil, 403, payops.RuleNotAvailable},
 		{"profit sharing, every path allowed", "POST", "/v3/profitsharing/orders", "{}", nil, 403, payops.RuleNotAvailable},
-		{"refund, every path allowed", "POST", "/v3/refund/domestic/refunds", "{}", nil, 403, payops.RuleNotAvailable},
+		{"refund, every path allowed", "POST", "/v3/pay/transactions/out-trade-no/N12345/reverse", "{}", nil, 403, payops.RuleNotAvailable},
 		{"unknown path, every path allowed", "POST", "/v3/unheard/of", "{}", nil, 200, ""},
 		{"unknown path", "POST", "/v3/unheard/of", "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
 		{"other method", "DELETE", nativePath, "", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
@@ -118,7 +119,9 @@ func TestRefusals(t *testing.T) {
 		// sub-orders
 		{"no sub-orders", "POST", combinePath, `{"combine_out_trade_no":"C1"}`, nil, 400, payops.RuleSubOrders},
 		{"an empty list", "POST", combinePath, `{"combine_out_trade_no":"C1","sub_orders":[]}`, nil, 400, payops.RuleSubOrders},
-		{"50 sub-orders", "POST", combinePath, manySubs(50), nil, 200, ""},
+		{"a sub-order alone", "POST", combinePath, manySubs(1), nil, 400, payops.Rule(guard.SubOrderCount)},
+		{"10 sub-orders", "POST", combinePath, manySubs(10), nil, 200, ""},
+		{"11 sub-orders", "POST", combinePath, manySubs(11), nil, 400, payops.Rule(guard.SubOrderCount)},
 		{"51 sub-orders", "POST", combinePath, manySubs(51), nil, 400, payops.RuleSubOrders},
 		{"a sub-order twice", "POST", combinePath, combine("C1-S2", "C1-S1"), nil, 200, ""}, // another payee: another number
 		{"a sub-order is text", "POST", combinePath, `{"combine_out_trade_no":"C1","sub_orders":["x"]}`, nil, 400, payops.RuleSubOrders},

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
@@ -53,6 +54,11 @@ type rigOptions struct {
 	force   bool
 	callers *caller.Set
 	mutate  func(*merchant.Config)
+
+	store    storage.Ledger // default: the rig's memLedger
+	rules    guard.Policy
+	limits   map[string]guard.Limit
+	counters *payops.Counters
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -91,8 +97,12 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if o.callers == nil {
 		o.callers = testCallers(t)
 	}
+	if o.store == nil {
+		o.store = g.ledger
+	}
 	g.api, err = payops.New(payops.Config{
-		Merchant: m, Ledger: g.ledger, Callers: o.callers, HTTP: client, Observer: g.observer, Logger: o.log,
+		Rules: o.rules, Limits: o.limits, Counters: o.counters,
+		Merchant: m, Ledger: o.store, Callers: o.callers, HTTP: client, Observer: g.observer, Logger: o.log,
 		Now:     func() time.Time { return time.Now().Add(g.offset) },
 		Timeout: o.timeout, Attempt: o.attempt, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {

@@ -130,7 +130,7 @@ func TestSandbox(t *testing.T) {
 			}
 			id := gjson.GetBytes(answer, "transaction_id").String()
 			s.do("GET", "/v3/pay/transactions/id/"+id, "", 200)
-			s.do("POST", "/v3/pay/transactions/out-trade-no/N2026|1122/close", "", 400)
+			s.do("POST", "/v3/pay/transactions/out-trade-no/N2026|1122/close", "", 409) // the rule says it first
 			s.state("N2026|1122", storage.OrderPaid)
 
 			// basic: close

@@ -67,14 +67,14 @@ func TestTheSDKAsACaller(t *testing.T) {
 	if err != nil || *prepay.CodeUrl != "weixin://wxpay/bizpayurl?pr=p4lpSuKzz" {
 		t.Fatal(prepay, err)
 	}
+	if _, err := service.CloseOrder(ctx, native.CloseOrderRequest{OutTradeNo: core.String("N20261122"), Mchid: core.String(mchid)}); err != nil {
+		t.Fatal(err)
+	}
 	order, _, err := service.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{
 		OutTradeNo: core.String("N20261122"), Mchid: core.String(mchid),
 	})
 	if err != nil || *order.TradeState != "SUCCESS" || g.order("N20261122").State != storage.OrderPaid {
 		t.Fatal(order, err)
-	}
-	if _, err := service.CloseOrder(ctx, native.CloseOrderRequest{OutTradeNo: core.String("N20261122"), Mchid: core.String(mchid)}); err != nil {
-		t.Fatal(err)
 	}
 	for _, x := range g.wx.requests() {
 		if x.header.Get("Wechatpay-Serial") != platformID {

@@ -76,6 +76,10 @@ func exampleOf(o *operation.Operation, n int) example {
 		default:
 			e.body = `{"mchid" : "` + mchid + `"}`
 		}
+	case operation.ActRefund:
+		e.body = refundBody("N20261122", number, 30) // of paidOrder
+	case operation.ActAbnormalRefund:
+		e.body = `{"out_refund_no": "` + number + `", "type":"MERCHANT_BANK_CARD"}`
 	case operation.ActQuery:
 		e.target += "?z=%20+'&" + mchidName + "=" + mchid + extra + "&a=%E4%B8%80"
 	default:
@@ -101,6 +105,9 @@ func partnerBody(number string) string {
 func arrives(t *testing.T, g *rig, o *operation.Operation, e example) {
 	t.Helper()
 	before := len(g.wx.requests())
+	if o.Act == operation.ActRefund {
+		put(t, g.ledger, paidOrder("N20261122"))
+	}
 	r := g.do(o.Method, e.target, e.body, e.header...)
 	body := text(t, r)
 	sent := g.wx.requests()[before:]

@@ -18,11 +18,17 @@ const (
 	ActQuery
 	// ActClose closes an order; a repeat is harmless.
 	ActClose
+	// ActRefund applies for a refund; its number makes a repeat harmless.
+	ActRefund
+	// ActQueryRefund asks for a refund; it changes nothing at WeChat.
+	ActQueryRefund
+	// ActAbnormalRefund sends a refund that went wrong (退款异常) another way.
+	ActAbnormalRefund
 	// ActDownload streams a file whose answer WeChat Pay does not sign.
 	ActDownload
 )
 
-// String returns none, forward, create, query, close or download.
+// String returns the act as one word.
 func (a Act) String() string {
 	switch a {
 	case ActNone:
@@ -35,14 +41,21 @@ func (a Act) String() string {
 		return "query"
 	case ActClose:
 		return "close"
+	case ActRefund:
+		return "refund"
+	case ActQueryRefund:
+		return "query_refund"
+	case ActAbnormalRefund:
+		return "abnormal_refund"
 	case ActDownload:
 		return "download"
 	}
 	return "none"
 }
 
-// held are the groups that are known and not served: the rules that protect
-// their money are not in this version. An empty list serves everything.
+// held are the groups that are not served unless [served] lists the operation:
+// the rules that protect their money are not in this version. An empty list
+// serves everything.
 var held = []Group{Refund, Transfer, ProfitSharing}
 
 // service is what the gateway does for one operation beyond passing it on.
@@ -87,6 +100,14 @@ var served = map[string]service{
 	"POST /v3/combine-transactions/native":                                    {ActCreate, storage.OrderCombine},
 	"GET /v3/combine-transactions/out-trade-no/{combine_out_trade_no}":        {ActQuery, storage.OrderCombine},
 	"POST /v3/combine-transactions/out-trade-no/{combine_out_trade_no}/close": {ActClose, storage.OrderCombine},
+
+	"POST /v3/refund/domestic/refunds":                                   {ActRefund, ""},
+	"GET /v3/refund/domestic/refunds/{out_refund_no}":                    {ActQueryRefund, ""},
+	"POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund": {ActAbnormalRefund, ""},
+	"POST /v3/ecommerce/refunds/apply":                                   {ActRefund, ""},
+	"GET /v3/ecommerce/refunds/out-refund-no/{out_refund_no}":            {ActQueryRefund, ""},
+	"GET /v3/ecommerce/refunds/id/{refund_id}":                           {ActQueryRefund, ""},
+	"POST /v3/ecommerce/refunds/{refund_id}/apply-abnormal-refund":       {ActAbnormalRefund, ""},
 
 	// The answer is the file itself and carries no signature; the hash in the
 	// signed answer that named the file is what the caller checks it against.

@@ -67,6 +67,22 @@ func (m Match) Param() string {
 	return m.Params[0]
 }
 
+// Named returns the values of the template's parameters of a name.
+func (m Match) Named(name string) []string {
+	var values []string
+	i := 0
+	for segment := range strings.SplitSeq(m.Path, "/") {
+		if segment == "" || segment[0] != '{' || segment == "{empty}" {
+			continue
+		}
+		if i < len(m.Params) && segment == "{"+name+"}" {
+			values = append(values, m.Params[i])
+		}
+		i++
+	}
+	return values
+}
+
 // Find returns the operation that a method and a concrete, still escaped path
 // (without query) name. Literal segments are compared byte for byte: a path
 // that spells them in another way names nothing.

@@ -1,0 +1,161 @@
+package payops
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// Counters hold what rules and limits count in memory: refund requests that
+// failed within a second, those for old orders within a minute, and what callers
+// refunded today. Everything else that is counted is in the ledger. One value
+// may serve several APIs of one merchant, at once or one after the other, so that
+// a new configuration goes on counting; a restart starts at nothing. Safe for
+// concurrent use.
+type Counters struct {
+	failures, old *guard.Window
+	days          guard.Days
+}
+
+// NewCounters makes counters that have counted nothing.
+func NewCounters() *Counters {
+	return &Counters{
+		failures: guard.NewWindow(guard.MaxFailures, guard.FailureSpan),
+		old:      guard.NewWindow(guard.MaxOldRefunds, guard.OldSpan),
+	}
+}
+
+// ruledOut is the answer to a request that a rule refuses.
+func ruledOut(r *guard.Refusal) *refusal {
+	code := codeInvalid
+	switch r.Rule.Status {
+	case http.StatusBadRequest:
+		code = codeParam
+	case http.StatusTooManyRequests:
+		code = codeRate
+	}
+	return &refusal{
+		status: r.Rule.Status, code: code, rule: Rule(r.Rule.Name), message: r.Rule.Message, retryAfter: seconds(r.RetryAfter),
+	}
+}
+
+// overLimit is the answer to a caller that has come to its limit.
+func overLimit(name guard.Name, message string, retryAfter time.Duration) *refusal {
+	r := refuse(http.StatusForbidden, codeNoAuth, Rule(name), message)
+	r.retryAfter = seconds(retryAfter)
+	return r
+}
+
+// seconds rounds up, so that who waits as long as is said has waited long enough.
+func seconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}
+
+// tell says which rules only warned, and which could not be checked.
+func (a *API) tell(w http.ResponseWriter, result guard.Result) {
+	for _, name := range result.Warnings {
+		w.Header().Add(headerWarning, string(name))
+	}
+	for _, name := range result.Unchecked {
+		w.Header().Add(headerUnchecked, string(name))
+	}
+}
+
+// guarded holds a request against the rules.
+func (a *API) guarded(w http.ResponseWriter, facts guard.Facts) *refusal {
+	facts.Now = a.now()
+	result := guard.Evaluate(a.rules, facts)
+	if result.Refusal != nil {
+		return ruledOut(result.Refusal)
+	}
+	a.tell(w, result)
+	return nil
+}
+
+// notifyFacts is the notify_url that a caller states; the configured one is not
+// the caller's to answer for.
+func (a *API) notifyFacts(d *draft) *guard.Notify {
+	ours, _ := a.merchant.NotifyURL()
+	if d.order.NotifyURL == "" || d.order.NotifyURL == ours {
+		return nil
+	}
+	return &guard.Notify{URL: d.order.NotifyURL, Sandbox: a.merchant.Sandbox()}
+}
+
+// combineFacts is the list of sub-orders that is about to be created; nil for
+// other orders.
+func (a *API) combineFacts(d *draft) *guard.Combine {
+	if d.order.Kind != storage.OrderCombine {
+		return nil
+	}
+	c := &guard.Combine{ServiceProvider: a.merchant.ServiceProvider()}
+	for _, s := range d.order.Subs {
+		c.Appids = append(c.Appids, s.Appid)
+	}
+	return c
+}
+
+// limitSubMchids refuses a caller that is limited to some sub-merchants and
+// states another one, anywhere in the request, or none. Uploads and key material
+// belong to no sub-merchant.
+func (a *API) limitSubMchids(q *request, group operation.Group) *refusal {
+	limit := a.limits[q.caller.Name]
+	if len(limit.SubMchids) == 0 || group == operation.Media || group == operation.Crypto {
+		return nil
+	}
+	const name = "sub_mchid"
+	query, err := url.ParseQuery(q.query)
+	if err != nil {
+		return badRequest(RulePath, "the query cannot be read")
+	}
+	stated := query[name]
+	if q.op.Operation != nil {
+		stated = append(stated, q.op.Named(name)...)
+	}
+	if len(q.body) > 0 {
+		o, _, refused := jsonBody(q, false)
+		if refused != nil {
+			return refused
+		}
+		var ok bool
+		if stated, ok = members(o, name, stated); !ok {
+			return badRequest(RuleBody, name+" must be a string")
+		}
+	}
+	if !limit.Allows(stated) {
+		return overLimit(guard.LimitSubMchid, "the caller is limited to other sub-merchants, and must state one", 0)
+	}
+	return nil
+}
+
+// members adds the values of every member of a name, at any depth; ok is false
+// when one is not a string.
+func members(value any, name string, to []string) (all []string, ok bool) {
+	switch v := value.(type) {
+	case object:
+		for key, member := range v {
+			if key == name && member != nil {
+				text, isText := member.(string)
+				if !isText {
+					return nil, false
+				}
+				to = append(to, text)
+				continue
+			}
+			if to, ok = members(member, name, to); !ok {
+				return nil, false
+			}
+		}
+	case []any:
+		for _, member := range v {
+			if to, ok = members(member, name, to); !ok {
+				return nil, false
+			}
+		}
+	}
+	return to, true
+}

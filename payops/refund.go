@@ -1,0 +1,278 @@
+package payops
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// refund applies for a refund (申请退款). The intent, the refund and what its order
+// has reserved are one change of the ledger, made before the first byte leaves:
+// however many refunds of an order are applied for at once, together they never
+// exceed what was paid. A repeat with the same content is sent again. The answer
+// never makes a refund successful: a verified callback or query does.
+// https://pay.weixin.qq.com/doc/v3/merchant/4012791862
+func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
+	d, refused := a.refundDraft(q)
+	if refused != nil {
+		return refused
+	}
+	order, refused := a.orderOf(q.live, &d.refund)
+	if refused != nil {
+		return refused
+	}
+	locked := []storage.OrderKey{{Mchid: d.refund.Key.Mchid, SubMchid: d.refund.Key.SubMchid, Number: "refund " + d.refund.Key.OutRefundNo}}
+	if order != nil {
+		locked = append(locked, order.Key)
+	}
+	unlock, err := a.locks.lock(q.live, locked...)
+	if err != nil {
+		return busy()
+	}
+	defer unlock()
+
+	facts, refused := a.refundFacts(q.live, d, order)
+	if refused != nil {
+		return refused
+	}
+	keys := storage.Keys{Refund: d.refund.Key}
+	if order != nil {
+		keys.Order = order.Key
+	}
+	limit := a.limits[q.caller.Name]
+	giveBack := func() {}
+	if !facts.Reserved() {
+		var ok bool
+		if giveBack, ok = a.counters.days.Take(q.caller.Name, d.refund.Amount, limit.RefundPerDay, a.now()); !ok {
+			return overLimit(guard.LimitRefundPerDay, "the caller may not refund that much today", guard.Tomorrow(a.now()))
+		}
+	}
+	var before *storage.Refund // that this call goes on with; nil for a new one
+	var result guard.Result
+	id, refused := a.beginRows(q, keys, d.refund.Order, func(rows *storage.Rows) error {
+		var refused *refusal
+		if before, result, refused = a.applying(rows, d, facts, limit); refused != nil {
+			return refused
+		}
+		return nil
+	})
+	if refused != nil {
+		giveBack()
+		return refused
+	}
+	a.tell(w, result)
+	if order == nil && limit.RefundPerOrder != 0 {
+		w.Header().Add(headerUnchecked, string(guard.LimitRefundPerOrder))
+	}
+
+	res := a.send(q, id, q.path, d.body, true)
+	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
+	if res.Status >= http.StatusBadRequest {
+		a.counters.failures.Add(a.now())
+	}
+	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
+		return rows.Refund != nil && a.applied(rows.Refund, rows.Order, before, res, known)
+	})
+	if before == nil && known && res.Outcome != send.Succeeded {
+		giveBack()
+	}
+	if d.order.ForeignNotifyURL {
+		w.Header().Add(headerWarning, warningForeign)
+	}
+	if !written {
+		w.Header().Add(headerWarning, warningLedger)
+	}
+	return a.answer(w, q, res, known)
+}
+
+// applying decides about an apply call on the rows that it is about to write, and
+// writes them. before is the refund as it stood, where its amount is reserved
+// already.
+func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, limit guard.Limit) (before *storage.Refund, result guard.Result, refused *refusal) {
+	facts.Known = rows.Refund
+	if rows.Order != nil && facts.Payment != nil {
+		payment := *facts.Payment
+		payment.Refunds = rows.Order.RefundsOf(d.refund.Order)
+		if payment.Refunds.LastNo != facts.Payment.Refunds.LastNo {
+			facts.Last = nil // another gateway's, since it was looked up
+			if payment.Refunds.LastNo != d.refund.Key.OutRefundNo {
+				return nil, result, busy()
+			}
+		}
+		facts.Payment = &payment
+	}
+	now := a.now()
+	result = guard.Evaluate(a.rules, guard.Facts{Now: now, Refund: &facts, Notify: a.notifyFacts(&d.draft)})
+	if result.Refusal != nil {
+		return nil, result, ruledOut(result.Refusal)
+	}
+	if !facts.Reserved() {
+		var refunded storage.Fen
+		if facts.Payment != nil {
+			refunded = facts.Payment.Refunds.Total
+		}
+		if !limit.WithinOrder(refunded, d.refund.Amount) {
+			return nil, result, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)
+		}
+	}
+	switch {
+	case rows.Refund == nil || rows.Refund.State == storage.RefundRejected:
+		refund := d.refund
+		refund.CreatedAt, refund.UpdatedAt = now, now
+		rows.Refund = &refund
+		if rows.Order != nil {
+			rows.Order.Reserve(&refund)
+		}
+	default:
+		prior := *rows.Refund
+		before = &prior
+		if prior.State == storage.RefundIntended || prior.State == storage.RefundUnknown {
+			rows.Refund.UpdatedAt = now // a call is on its way again, see settled
+		}
+	}
+	if rows.Order != nil {
+		rows.Order.Applied(rows.Refund, now)
+		rows.Order.UpdatedAt = now
+	}
+	return before, result, nil
+}
+
+// applied moves a refund on by the outcome of an apply call. One that has moved
+// on in the meantime (a callback, a query) stays where it is.
+func (a *API) applied(r *storage.Refund, order *storage.Order, before *storage.Refund, res send.Result, known bool) (changed bool) {
+	switch {
+	case known && res.Outcome == send.Succeeded:
+		answer := gjson.ParseBytes(res.Body)
+		if answer.Get("out_refund_no").String() == r.Key.OutRefundNo {
+			if id := answer.Get("refund_id").String(); r.RefundID == "" && validRefundNumber(id) {
+				r.RefundID, changed = id, true
+			}
+			if id := answer.Get("transaction_id").String(); r.TransactionID == "" && validTransactionID(id) {
+				r.TransactionID, changed = id, true
+			}
+		}
+		switch r.State {
+		case storage.RefundIntended, storage.RefundUnknown, storage.RefundRejected:
+			return r.MoveTo(storage.RefundProcessing, order, a.now()) || changed
+		case storage.RefundProcessing, storage.RefundSuccess, storage.RefundAbnormal, storage.RefundClosed:
+		}
+		return changed
+	case known && before == nil:
+		// Rejected, or never sent, and no earlier call could have made it.
+		return r.MoveTo(storage.RefundRejected, order, a.now())
+	case known:
+		return false // an earlier call is open still; this rejection proves nothing about it
+	}
+	return r.MoveTo(storage.RefundUnknown, order, a.now())
+}
+
+// orderOf finds the ledger's order that a refund is of, and completes the refund
+// with the payment: the order, or the sub-order. nil: the ledger does not know it.
+func (a *API) orderOf(ctx context.Context, r *storage.Refund) (*storage.Order, *refusal) {
+	var order *storage.Order
+	if r.Order.Number != "" {
+		found, err := a.ledger.Order(ctx, r.Order)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+		case err != nil:
+			return nil, a.ledgerRefusal(err)
+		case found.State != storage.OrderRejected:
+			order = &found
+		}
+	}
+	if r.TransactionID != "" {
+		found, err := a.ledger.OrderByTransaction(ctx, r.Key.Mchid, r.TransactionID)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+		case err != nil:
+			return nil, a.ledgerRefusal(err)
+		default:
+			payment := found.Key
+			for _, s := range found.Subs {
+				if s.TransactionID == r.TransactionID {
+					payment = s.Key()
+				}
+			}
+			switch {
+			case payment.SubMchid != r.Key.SubMchid:
+				return nil, conflict(RuleMchid, "transaction_id is a payment to another sub_mchid")
+			case r.Order.Number != "" && r.Order.Number != payment.Number:
+				return nil, conflict(RuleRefundOrder, "transaction_id and out_trade_no name two payments")
+			}
+			r.Order, order = payment, &found
+		}
+	}
+	if order == nil {
+		return nil, nil
+	}
+	id := order.TransactionID
+	if sub := findSub(order.Subs, r.Order); sub != nil {
+		id = sub.TransactionID
+	}
+	switch {
+	case r.TransactionID == "":
+		r.TransactionID = id
+	case !either(id, r.TransactionID):
+		return nil, conflict(RuleRefundOrder, "transaction_id and out_trade_no name two payments")
+	}
+	return order, nil
+}
+
+// refundFacts gathers what the rules look at, and asks WeChat Pay for what the
+// ledger does not know. The caller holds the order's lock.
+func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Order) (guard.Refund, *refusal) {
+	facts := guard.Refund{Stated: d.refund, FailureWait: a.counters.failures.Wait(a.now())}
+	known, err := a.ledger.Refund(ctx, d.refund.Key)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+	case err != nil:
+		return facts, a.ledgerRefusal(err)
+	default:
+		facts.Known = &known
+	}
+	if order != nil {
+		fresh, err := a.ledger.Order(ctx, order.Key)
+		if err != nil {
+			return facts, a.ledgerRefusal(err)
+		}
+		facts.WholeCombine = fresh.Kind == storage.OrderCombine && fresh.Key == d.refund.Order
+		facts.Payment = paymentOf(&fresh, d.refund.Order)
+		if !facts.Reserved() && !facts.WholeCombine && facts.Payment.Paid == guard.PaidUnknown {
+			a.askListed(ctx, &fresh, facts.Payment)
+		}
+		if last := facts.Payment.Refunds.LastNo; last != "" && last != d.refund.Key.OutRefundNo {
+			row, err := a.ledger.Refund(ctx, storage.RefundKey{Mchid: d.refund.Key.Mchid, SubMchid: d.refund.Key.SubMchid, OutRefundNo: last})
+			switch {
+			case errors.Is(err, storage.ErrNotFound):
+			case err != nil:
+				return facts, a.ledgerRefusal(err)
+			default:
+				facts.Last = &row
+			}
+		}
+	} else if !facts.Reserved() {
+		facts.Payment = a.askUnlisted(ctx, &d.refund)
+	}
+	if facts.Payment != nil && guard.Old(facts.Payment.PaidAt, a.now()) {
+		facts.OldWait = a.counters.old.Take(a.now())
+	}
+	return facts, nil
+}
+
+// paymentOf is what the ledger knows of a payment.
+func paymentOf(order *storage.Order, key storage.OrderKey) *guard.Payment {
+	p := &guard.Payment{Amount: order.Amount, PaidAt: order.PaidAt, Listed: true, Refunds: order.RefundsOf(key)}
+	if sub := findSub(order.Subs, key); sub != nil {
+		p.Amount = sub.Amount
+	}
+	if order.State == storage.OrderPaid {
+		p.Paid = guard.PaidYes
+	}
+	return p
+}
