@@ -180,6 +180,7 @@ const (
 type gateway struct {
 	url     string // of the gateway, without a path
 	sandbox string // of the sandbox, without a path
+	admin   string // the admin endpoint's unix socket
 }
 
 // gatewayOptions say what a test's Caddyfile has beside the demo merchant.
@@ -202,9 +203,10 @@ func startGateway(t *testing.T, o gatewayOptions) gateway {
 	g := gateway{
 		url:     fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
 		sandbox: fmt.Sprintf("http://127.0.0.1:%d", ports[1]),
+		admin:   filepath.Join(dir, "admin.sock"),
 	}
 	caddyfile := fmt.Sprintf(`{
-	admin off
+	admin unix/%[11]s
 	auto_https off
 	grace_period 4s
 	wechatpay {
@@ -245,7 +247,7 @@ func startGateway(t *testing.T, o gatewayOptions) gateway {
 		time_scale 100
 	}
 }
-`, dir, mchid, appid, g.url, g.sandbox, o.merchants, webhookSecret, o.backend, token, o.callers)
+`, dir, mchid, appid, g.url, g.sandbox, o.merchants, webhookSecret, o.backend, token, o.callers, g.admin)
 	config := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
