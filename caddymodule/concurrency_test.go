@@ -212,8 +212,9 @@ func TestCallbacksDuringReloads(t *testing.T) {
 	t.Logf("%d reloads; connections reset before an answer: %d, bare respond: %d", reloads, resets, bareResets)
 	// A reset is a race that a run sees a handful of, on a busy machine a few
 	// more: hold the two counts against each other with that spread. Without
-	// handOver every reload resets one or two.
-	if allowed := bareResets + reloads/2; resets > allowed {
+	// handOver every reload resets one or two. Under the race detector the gateway
+	// is so much slower than a respond that the counts say nothing.
+	if allowed := bareResets + reloads/2; resets > allowed && !raceDetector {
 		t.Errorf("%d connections reset, bare respond has %d", resets, bareResets)
 	}
 	b.stop()
