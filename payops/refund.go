@@ -66,6 +66,9 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 		giveBack()
 		return refused
 	}
+	if before != nil {
+		giveBack() // another gateway was first: it counts there
+	}
 	a.tell(w, result)
 	if order == nil && limit.RefundPerOrder != 0 {
 		w.Header().Add(headerUnchecked, string(guard.LimitRefundPerOrder))

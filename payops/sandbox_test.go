@@ -65,7 +65,7 @@ func newInSandbox(t *testing.T, mode sandbox.KeyMode) *inSandbox {
 	<-arrived.arrived
 	s := &inSandbox{t: t, platform: p, ledger: storagetest.NewModel(nil)}
 	callers, err := caller.New(mchid, []caller.Config{
-		{Name: "shop", Token: merchant.NewSecret("all-token"), Allow: []string{"pay", "combine", "query", "close"}},
+		{Name: "shop", Token: merchant.NewSecret("all-token"), Allow: []string{"pay", "combine", "query", "close", "refund"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -165,5 +165,87 @@ func TestSandbox(t *testing.T) {
 			s.do("POST", nativePath, strings.Replace(body, "N2026|1122", "C2-S1X", 1), 200)
 			s.do("PUT", ordersPath+"C2", `{"sub_orders":[{"mchid":"`+mchid+`","out_trade_no":"C2-SUB1","amount":{"total_amount":10}},{"mchid":"`+mchid+`","out_trade_no":"C2-SUB2","amount":{"total_amount":6}}]}`, 409)
 		})
+	}
+}
+
+// TestSandboxRefunds walks the states of refunds against the same platform.
+func TestSandboxRefunds(t *testing.T) {
+	s := newInSandbox(t, sandbox.PublicKeyMode)
+	ctx := context.Background()
+	refund := func(number string, want storage.RefundState) storage.Refund {
+		t.Helper()
+		r, err := s.ledger.Refund(ctx, storage.RefundKey{Mchid: mchid, OutRefundNo: number})
+		if err != nil || r.State != want {
+			t.Fatalf("refund %s: %+v %v, want %s", number, r, err, want)
+		}
+		return r
+	}
+	if err := s.platform.PlanRefunds(sandbox.RefundPlan{Status: sandbox.RefundProcessing, Count: 100}); err != nil {
+		t.Fatal(err)
+	}
+	body := func(order, number string, amount int) string {
+		return fmt.Sprintf(`{"out_trade_no":"%s","out_refund_no":"%s","amount":{"refund":%d,"total":100,"currency":"CNY"}}`, order, number, amount)
+	}
+	for i, tc := range []struct {
+		settles sandbox.RefundStatus
+		state   storage.RefundState
+		left    storage.Fen // reserved
+	}{
+		{sandbox.RefundSuccess, storage.RefundSuccess, 60},
+		{sandbox.RefundClosed, storage.RefundClosed, 0},
+		{sandbox.RefundAbnormal, storage.RefundAbnormal, 60},
+	} {
+		order, number := fmt.Sprintf("N2026112%d", i), fmt.Sprintf("R%d", i)
+		s.do("POST", nativePath, `{"out_trade_no":"`+order+`","description":"书","amount":{"total":100}}`, 200)
+		s.do("POST", refundPath, body(order, number, 60), 409) // the gateway asks: not paid
+		if _, err := s.platform.Pay(order, sandbox.Faults{}); err != nil {
+			t.Fatal(err)
+		}
+		s.do("POST", refundPath, body(order, number, 101), 409)
+		first := s.do("POST", refundPath, body(order, number, 60), 200)
+		if again := s.do("POST", refundPath, body(order, number, 60), 200); again != first {
+			t.Errorf("%s\n%s", first, again)
+		}
+		refund(number, storage.RefundProcessing)
+		if o := s.state(order, storage.OrderPaid); o.RefundTotal != 60 || o.RefundCount != 1 {
+			t.Errorf("%+v", o)
+		}
+		s.do("POST", refundPath, body(order, number+"b", 40), 429)
+		if _, err := s.platform.SettleRefund(number, tc.settles, sandbox.Faults{}); err != nil {
+			t.Fatal(err)
+		}
+		s.do("GET", refundPath+"/"+number, "", 200)
+		row := refund(number, tc.state)
+		if o := s.state(order, storage.OrderPaid); o.RefundTotal != tc.left {
+			t.Errorf("%s: %+v", tc.settles, o)
+		}
+		abnormal := refundPath + "/" + row.RefundID + "/apply-abnormal-refund"
+		if tc.state != storage.RefundAbnormal {
+			s.do("POST", abnormal, `{"out_refund_no":"`+number+`","type":"MERCHANT_BANK_CARD"}`, 409)
+			continue
+		}
+		s.do("POST", abnormal, `{"out_refund_no":"`+number+`","type":"MERCHANT_BANK_CARD"}`, 200)
+		refund(number, storage.RefundProcessing)
+		if _, err := s.platform.SettleRefund(number, sandbox.RefundSuccess, sandbox.Faults{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.api.QueryRefund(ctx, row.Key); err != nil {
+			t.Fatal(err)
+		}
+		refund(number, storage.RefundSuccess)
+	}
+
+	// A combine order by its sub-orders.
+	s.do("POST", combinePath, `{"combine_out_trade_no":"C1","sub_orders":[`+
+		`{"mchid":"`+mchid+`","attach":"a","out_trade_no":"C1-SUB1","description":"一","amount":{"total_amount":100,"currency":"CNY"}},`+
+		`{"mchid":"`+mchid+`","attach":"b","out_trade_no":"C1-SUB2","description":"二","amount":{"total_amount":100,"currency":"CNY"}}]}`, 200)
+	if _, err := s.platform.Pay("C1", sandbox.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	s.do("POST", refundPath, body("C1", "RC", 60), 409)
+	s.do("POST", refundPath, body("C1-SUB1", "RC1", 100), 200)
+	s.do("POST", refundPath, body("C1-SUB2", "RC2", 100), 200)
+	if o := s.state("C1", storage.OrderPaid); o.RefundTotal != 200 || o.Subs[0].Refunds.Total != 100 {
+		t.Errorf("%+v", o)
 	}
 }

@@ -26,8 +26,9 @@ type Limit struct {
 	// RefundPerOrder is the most, in fen, that may be refunded of one payment when
 	// the caller is done; zero: any. Refunds of others count.
 	RefundPerOrder storage.Fen `json:"refund_per_order,omitempty"`
-	// RefundPerDay is the most, in fen, that the caller may refund in one day of
-	// China's time; zero: any.
+	// RefundPerDay is the most, in fen, that the caller may apply for in one day of
+	// China's time; zero: any. A refund that was rejected, or never sent, does not
+	// count; one whose outcome is unknown does. Counted in [Days].
 	RefundPerDay storage.Fen `json:"refund_per_day,omitempty"`
 }
 
