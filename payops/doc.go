@@ -7,6 +7,8 @@
 //   - caller.Set knows who may call, and what each may do.
 //   - operation knows every operation of APIv3, its group, what the gateway does
 //     for it beyond passing it on, and which groups are not served.
+//   - guard is WeChat Pay's rules about money as one table, and what callers may
+//     refund at most.
 //   - upload finds the part of a multipart upload that is signed, sensitive
 //     encrypts and decrypts single members of a body.
 //   - send signs the caller's bytes, sends them to the merchant's API hosts and
@@ -24,6 +26,10 @@
 // over its meta part. What is no query leaves an intent row, and goes to a backup
 // host only when the first was never reached, unless a merchant number makes a
 // repeat harmless.
+//
+// Refunds are kept in the ledger with what they reserve of their order, in one
+// change that the rules decide about; a refund is successful by a verified
+// callback or query, never by the answer of the apply call.
 //
 // What WeChat Pay answered goes back byte for byte with its signature headers,
 // so that an official SDK pointed at the gateway still verifies it. The
