@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
@@ -106,7 +107,11 @@ func (h *APIHandler) resolveCallers() (*caller.Set, error) {
 
 // bind gives the handler its ledger when the app starts.
 func (h *APIHandler) bind(g *gateway) error {
-	api, err := g.newAPI(h.merchant, h.callers)
+	rules, err := guard.NewPolicy(h.Rules)
+	if err != nil {
+		return fmt.Errorf("wechatpay_api: %w", err)
+	}
+	api, err := g.newAPI(h.merchant, h.callers, rules)
 	if err != nil {
 		return fmt.Errorf("wechatpay_api: %w", err)
 	}
@@ -135,11 +140,13 @@ func (h *APIHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyht
 }
 
 // newAPI makes a payment API of the merchant over this configuration's ledger.
-func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set) (*payops.API, error) {
+func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set, rules guard.Policy) (*payops.API, error) {
 	return payops.New(payops.Config{
 		Merchant: m,
 		Ledger:   g.store,
 		Callers:  callers,
+		Rules:    rules,
+		Counters: g.store.countersOf(m.Mchid()),
 		Logger:   g.log,
 		Observer: callObserver{observer: g.app.observer, merchant: m.Name()},
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {

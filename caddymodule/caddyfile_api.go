@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 )
 
 // unmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
@@ -14,6 +16,7 @@ import (
 //		caller <name> key <serial> <pem file or placeholder>       # WECHATPAY2-SHA256-RSA2048, signed with the caller's own key
 //		allow  <caller> <group...>                                 # mandatory per caller; * = every path
 //		trust_upstream_auth                                        # instead of callers: an outer handler authenticates; allow upstream <group...>
+//		rules  enforce | warn | off [<rule...>]                    # WeChat Pay's rules about money; default enforce
 //	}
 //
 // The groups are pay combine partner query close refund bill parking
@@ -39,7 +42,7 @@ func (c *APIConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		},
 		{name: "allow", syntax: "<caller> <group...>", min: 2, max: -1, repeat: true, set: c.addAllow},
 		{name: "limit", later: true},
-		{name: "rules", later: true},
+		{name: "rules", syntax: "enforce | warn | off [<rule...>]", min: 1, max: -1, repeat: true, set: c.addRules},
 		{name: "trust_upstream_auth", set: func([]string) error {
 			c.TrustUpstreamAuth = true
 			return nil
@@ -49,6 +52,16 @@ func (c *APIConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	return block.check(d, c.validate())
+}
+
+// addRules reads `warn close_too_early`.
+func (c *APIConfig) addRules(args []string) error {
+	setting, err := guard.ParseSetting(args)
+	if err != nil {
+		return err
+	}
+	c.Rules = append(c.Rules, setting)
+	return nil
 }
 
 // addCaller reads `erp token …` or `store key <serial> <pem>`.

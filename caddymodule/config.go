@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 )
 
 // Merchant is one set of WeChat Pay keys: a merchant number and what signs,
@@ -116,6 +118,10 @@ type APIConfig struct {
 	// close refund bill parking profitsharing transfer media crypto openid
 	// other`), or `*` for every path. Required for every caller but `upstream`.
 	Allow map[string][]string `json:"allow,omitempty"`
+	// Which of WeChat Pay's rules about money the gateway enforces itself, before
+	// it sends anything: `enforce`, `warn` or `off`, for the rules named or for
+	// all. Default: all are enforced, but close_too_early, which warns.
+	Rules []guard.Setting `json:"rules,omitempty"`
 }
 
 // Caller is a backend that may use the payment API: by a bearer token or by a

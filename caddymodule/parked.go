@@ -9,6 +9,7 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/receive"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -39,7 +40,7 @@ func (g *gateway) parked(ctx context.Context, p receive.Parked) {
 	if !ok {
 		return
 	}
-	api, err := g.newAPI(m, caller.Nobody())
+	api, err := g.newAPI(m, caller.Nobody(), guard.Policy{})
 	if err != nil {
 		g.log.Error("asking WeChat about a parked notification", "id", p.ID, "error", err)
 		return

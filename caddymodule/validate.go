@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 )
 
@@ -349,6 +350,9 @@ func (c *APIConfig) validate() error {
 		if len(c.Allow[caller]) == 0 && !c.TrustUpstreamAuth {
 			return &optionError{"caller " + caller, missing(block, "allow "+caller, fmt.Sprintf("say what %s may do: allow %s <group...>; the groups are %s, or * for every path", caller, caller, strings.Join(operationGroups, " ")))}
 		}
+	}
+	if _, err := guard.NewPolicy(c.Rules); err != nil {
+		return invalid(block, "rules", "%w", err)
 	}
 	for _, caller := range sortedKeys(c.Allow) {
 		option := "allow " + caller
