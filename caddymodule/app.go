@@ -193,7 +193,7 @@ func (a *App) Start() error {
 // under load connections gather there meanwhile. With the breath, callbacks are
 // reset no more often than requests to a bare respond (without it ten times as
 // often, in TestCallbacksDuringReloads).
-const handOver = 5 * time.Millisecond
+const handOver = 10 * time.Millisecond
 
 // adoptKeys takes over the keys that sandbox merchants of the configuration
 // before have fetched already, so that a reload refuses no callback. It reports

@@ -152,6 +152,27 @@ func loadWithReloads(t *testing.T, addr string, wires [][]byte, load func()) (re
 // answer but success, no goroutine left behind. Connections that Caddy's
 // listener hand-over resets are repeated, and are no more than with `respond`.
 func TestCallbacksDuringReloads(t *testing.T) {
+	// How many connections are reset is a race that a run sees a handful of, and
+	// more when the machine is busy with something else: the count of the best
+	// of three runs is held against the respond's, with the spread of such small
+	// numbers. Without handOver every reload resets one or two, in each run.
+	const runs = 3
+	for run := 1; ; run++ {
+		reloads, resets, bare := callbacksDuringReloads(t)
+		t.Logf("%d reloads; connections reset before an answer: %d, bare respond: %d", reloads, resets, bare)
+		switch {
+		case t.Failed(), resets <= bare+reloads/4:
+			return
+		case raceDetector:
+			return // the gateway is so much slower then that the counts say nothing
+		case run == runs:
+			t.Fatalf("%d connections reset, bare respond has %d", resets, bare)
+		}
+	}
+}
+
+func callbacksDuringReloads(t *testing.T) (reloads, resets, bareResets int) {
+	t.Helper()
 	b := newBench(t)
 	const n = 1000
 	wires := make([][]byte, n)
@@ -175,7 +196,7 @@ func TestCallbacksDuringReloads(t *testing.T) {
 	if err := caddy.Load(bare, true); err != nil {
 		t.Fatal(err)
 	}
-	bareResets := loadWithReloads(t, b.listen, wires, func() {
+	bareResets = loadWithReloads(t, b.listen, wires, func() {
 		if err := caddy.Load(bare, true); err != nil {
 			t.Errorf("load: %v", err)
 		}
@@ -190,8 +211,7 @@ func TestCallbacksDuringReloads(t *testing.T) {
 	if err := caddy.Load(cfg, true); err != nil {
 		t.Fatal(err)
 	}
-	var reloads int
-	resets := loadWithReloads(t, b.listen, wires, func() {
+	resets = loadWithReloads(t, b.listen, wires, func() {
 		reloads++
 		if err := caddy.Load(cfg, true); err != nil {
 			t.Errorf("load: %v", err)
@@ -209,18 +229,11 @@ func TestCallbacksDuringReloads(t *testing.T) {
 	if _, requests := b.backend.distinct(); requests != n {
 		t.Errorf("%d requests for %d callbacks", requests, n)
 	}
-	t.Logf("%d reloads; connections reset before an answer: %d, bare respond: %d", reloads, resets, bareResets)
-	// A reset is a race that a run sees a handful of, on a busy machine a few
-	// more: hold the two counts against each other with that spread. Without
-	// handOver every reload resets one or two. Under the race detector the gateway
-	// is so much slower than a respond that the counts say nothing.
-	if allowed := bareResets + reloads/2; resets > allowed && !raceDetector {
-		t.Errorf("%d connections reset, bare respond has %d", resets, bareResets)
-	}
 	b.stop()
 	client.CloseIdleConnections()
 	b.backend.srv.CloseClientConnections()
 	eventually(t, 15*time.Second, "no goroutine is left behind", func() bool {
 		return runtime.NumGoroutine() <= before+2
 	})
+	return reloads, resets, bareResets
 }
