@@ -29,7 +29,8 @@ const (
 // several callers write at once. A sync costs the processor as much as several
 // operations; on a disk that syncs in a fraction of a millisecond batches would
 // otherwise stay small. One caller alone never waits. Measured with 64
-// connections by cmd/compare: a fifth less processor time for each callback.
+// connections by cmd/compare, two short runs: 15 to 25 % less processor time for
+// each callback of a burst, and no clear difference to the rates.
 const gather = 500 * time.Microsecond
 
 // The states of an operation.
