@@ -123,6 +123,10 @@ func (x *wechat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 		w.WriteHeader(a.status)
 		_, _ = io.WriteString(w, a.body[:a.cut])
+		// Without the flush the caller would see no byte of it.
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			x.t.Error(err)
+		}
 		panic(http.ErrAbortHandler)
 	}
 	w.WriteHeader(a.status)
