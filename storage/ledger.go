@@ -187,16 +187,24 @@ type Keys struct {
 	Order  OrderKey
 	Refund RefundKey
 	Call   string
+	Memos  []string
 }
 
 // Rows are the named rows as they stand: nil where a row does not exist. A
 // change function sets a pointer to create a row and edits what it points to;
-// it must not set an existing row to nil, since the ledger forgets nothing but
-// by retention.
+// it must not set an existing order, refund or call to nil, since the ledger
+// forgets nothing but by retention.
 type Rows struct {
 	Order  *Order
 	Refund *Refund
 	Call   *Call
+	// Memos holds the named memos that exist, by key. A change function adds,
+	// edits and deletes entries under the keys that were named.
+	Memos map[string]*Memo
+	// Schedule is empty before the change. What a change function adds is
+	// scheduled in the same step, as by Agenda.ScheduleWork: a query that an
+	// intent calls for is never forgotten by a crash between the two.
+	Schedule []Work
 }
 
 // Ledger keeps orders, refunds and calls. All methods are safe for concurrent
