@@ -28,6 +28,7 @@ var smallLibraries = []string{
 	"github.com/tidwall/gjson", "github.com/tidwall/sjson", // bytes survive a rewrite
 	"golang.org/x/time", "golang.org/x/sync", "github.com/sony/gobreaker/v2",
 	"github.com/cenkalti/backoff/v5", "github.com/google/uuid",
+	"rsc.io/qr", // code_url as a picture
 }
 
 // rule says what a folder's packages may import besides the standard library.
