@@ -28,6 +28,36 @@ func init() {
 // APIHandler is the payment API for backends: WeChat Pay's own `/v3/…` paths,
 // signed and verified by the gateway, and the gateway's own `/gateway/…`
 // resources.
+//
+// With `then`, the result of a successful operation of WeChat Pay's (a verified
+// 2xx) goes on to ordinary HTTP routes: a POST with the original path, WeChat
+// Pay's answer as its body and WeChat Pay's signature headers. What they answer
+// is what the caller gets, with `Wechatpay-Gateway-Outcome: succeeded`: whatever
+// the backend says, the money has moved or the order stands. Where no route
+// answers, the caller gets WeChat Pay's answer. Everything else is answered as
+// it is: refusals, rejections, unknown outcomes, files, and the `/gateway/…`
+// resources.
+//
+// Placeholders in those routes:
+//
+// Placeholder | Description
+// ------------|---------------
+// `{http.wechatpay.operation}` | method and path template, such as `POST /v3/pay/transactions/native`
+// `{http.wechatpay.group}` | the operation's group, such as `pay`
+// `{http.wechatpay.status}` | WeChat Pay's status, such as `200`
+// `{http.wechatpay.caller}` | who asked
+// `{http.wechatpay.merchant}` | the merchant block's name
+// `{http.wechatpay.mchid}` | the merchant number
+// `{http.wechatpay.request_id}` | WeChat Pay's Request-ID
+// `{http.wechatpay.appid}` | the appid
+// `{http.wechatpay.sub_mchid}` | the sub-merchant's number
+// `{http.wechatpay.out_trade_no}` | the order's number, also a combine order's
+// `{http.wechatpay.transaction_id}` | WeChat Pay's number of the payment
+// `{http.wechatpay.out_refund_no}` | the refund's number
+// `{http.wechatpay.refund_id}` | WeChat Pay's number of the refund
+// `{http.wechatpay.out_order_no}` | the profit sharing order's number
+// `{http.wechatpay.out_bill_no}` | the transfer's number
+// `{http.wechatpay.parking_id}` | the parking entry's id
 type APIHandler struct {
 	APIConfig
 
@@ -35,6 +65,7 @@ type APIHandler struct {
 	log      *zap.Logger
 	merchant *merchant.Merchant
 	callers  *caller.Set
+	then     *resultRoutes // nil without then
 	api      atomic.Pointer[payops.API]
 }
 
@@ -62,6 +93,12 @@ func (h *APIHandler) Provision(ctx caddy.Context) error {
 	}
 	if h.callers, err = h.resolveCallers(); err != nil {
 		return fmt.Errorf("wechatpay_api: %w", err)
+	}
+	if len(h.Then) > 0 {
+		if err := h.Then.Provision(ctx); err != nil {
+			return fmt.Errorf("wechatpay_api: then: %w", err)
+		}
+		h.then = newResultRoutes(h.Then, h.merchant.Name(), h.merchant.Mchid(), h.log)
 	}
 	app.addAPI(h)
 	return nil
@@ -135,7 +172,11 @@ func (h *APIHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyht
 		return nil
 	}
 	defer done()
-	h.api.Load().ServeHTTP(w, r)
+	api := h.api.Load()
+	if h.then != nil {
+		return h.then.serve(w, r, api)
+	}
+	api.ServeHTTP(w, r)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 )
@@ -17,12 +18,16 @@ import (
 //		allow  <caller> <group...>                                 # mandatory per caller; * = every path
 //		trust_upstream_auth                                        # instead of callers: an outer handler authenticates; allow upstream <group...>
 //		rules  enforce | warn | off [<rule...>]                    # WeChat Pay's rules about money; default enforce
+//		then {                                                     # ordinary HTTP directives: where the result of a success goes on to
+//			<directives...>
+//		}
 //	}
 //
 // The groups are pay combine partner query close refund bill parking
 // profitsharing transfer media crypto openid other.
-func (c *APIConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (c *APIConfig) unmarshalCaddyfile(h httpcaddyfile.Helper) error {
 	const name = "wechatpay_api"
+	d := h.Dispenser
 	d.Next() // the directive's name
 	if !d.NextArg() {
 		return d.Errf("%s: missing argument, the merchant block that signs; syntax: %s <merchant> { … }", name, name)
@@ -46,6 +51,10 @@ func (c *APIConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "trust_upstream_auth", set: func([]string) error {
 			c.TrustUpstreamAuth = true
 			return nil
+		}},
+		{name: "then", parse: func(*caddyfile.Dispenser) (err error) {
+			c.Then, err = parseRoutes(h, name, "then")
+			return err
 		}},
 	}
 	if err := block.parse(d); err != nil {

@@ -68,7 +68,7 @@ func (c *NotifyConfig) unmarshalCaddyfile(h httpcaddyfile.Helper) error {
 			return err
 		}},
 		{name: "deliver", parse: func(*caddyfile.Dispenser) (err error) {
-			c.Deliver, err = parseDeliver(h)
+			c.Deliver, err = parseRoutes(h, name, "deliver")
 			return err
 		}},
 	}
@@ -78,23 +78,23 @@ func (c *NotifyConfig) unmarshalCaddyfile(h httpcaddyfile.Helper) error {
 	return block.check(h.Dispenser, c.validate())
 }
 
-// parseDeliver reads the routes of a `deliver` block as Caddy reads those of a
-// site: sorted by directive, with named matchers of the site and its own.
-func parseDeliver(h httpcaddyfile.Helper) (caddyhttp.RouteList, error) {
+// parseRoutes reads the routes of a block such as `deliver` as Caddy reads those
+// of a site: sorted by directive, with named matchers of the site and its own.
+func parseRoutes(h httpcaddyfile.Helper, directive, option string) (caddyhttp.RouteList, error) {
 	line := h.Token()
 	if h.NextArg() {
-		return nil, h.Errf("wechatpay_notify: surplus argument %q of option %q; it takes a block of HTTP directives, such as deliver { reverse_proxy legacy:8080 }", h.Val(), "deliver")
+		return nil, h.Errf("%s: surplus argument %q of option %q; it takes a block of HTTP directives, such as %s { reverse_proxy legacy:8080 }", directive, h.Val(), option, option)
 	}
 	handler, err := httpcaddyfile.ParseSegmentAsSubroute(h.WithDispenser(h.NewFromNextSegment()))
 	if err != nil {
-		return nil, wrapAt(line, invalid("wechatpay_notify", "deliver", "%w", err))
+		return nil, wrapAt(line, invalid(directive, option, "%w", err))
 	}
 	subroute, ok := handler.(*caddyhttp.Subroute)
 	if !ok {
-		return nil, h.Errf("wechatpay_notify: option %q gave a %T instead of routes", "deliver", handler)
+		return nil, h.Errf("%s: option %q gave a %T instead of routes", directive, option, handler)
 	}
 	if len(subroute.Routes) == 0 {
-		return nil, wrapAt(line, missing("wechatpay_notify", "deliver", "its block is empty; put HTTP directives into it, such as reverse_proxy legacy:8080"))
+		return nil, wrapAt(line, missing(directive, option, "its block is empty; put HTTP directives into it, such as reverse_proxy legacy:8080"))
 	}
 	return subroute.Routes, nil
 }

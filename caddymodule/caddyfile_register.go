@@ -33,7 +33,7 @@ func parseNotify(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 
 func parseAPI(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(APIHandler)
-	return handler, handler.APIConfig.unmarshalCaddyfile(h.Dispenser)
+	return handler, handler.APIConfig.unmarshalCaddyfile(h)
 }
 
 func parseSandbox(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {

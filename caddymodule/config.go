@@ -122,6 +122,10 @@ type APIConfig struct {
 	// it sends anything: `enforce`, `warn` or `off`, for the rules named or for
 	// all. Default: all are enforced, but close_too_early, which warns.
 	Rules []guard.Setting `json:"rules,omitempty"`
+	// HTTP routes that the result of a successful operation goes on to: a POST
+	// with WeChat Pay's answer as its body, and what they answer is what the
+	// caller gets. Default: the caller gets WeChat Pay's answer.
+	Then caddyhttp.RouteList `json:"then,omitempty"`
 }
 
 // Caller is a backend that may use the payment API: by a bearer token or by a

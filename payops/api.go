@@ -268,6 +268,7 @@ func (a *API) answer(w http.ResponseWriter, q *request, res send.Result, known b
 	if len(body) > 0 {
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
+	a.report(q, res, known)
 	w.WriteHeader(res.Status)
 	_, _ = w.Write(body) // the caller is gone when this fails
 	return nil
