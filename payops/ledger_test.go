@@ -3,6 +3,7 @@ package payops_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +18,11 @@ type memLedger struct {
 	subs    map[storage.OrderKey]storage.OrderKey
 	refunds map[storage.RefundKey]storage.Refund
 	calls   map[string]storage.Call
+	memos   map[string]storage.Memo
+	work    map[[2]string]storage.Work // by kind and id
 	changes int
+	// now is the clock that memos expire by; nil means time.Now.
+	now func() time.Time
 	// fail, when set, is asked before each Change.
 	fail func(keys storage.Keys) error
 }
@@ -29,6 +34,8 @@ func newMemLedger() *memLedger {
 		calls:  map[string]storage.Call{},
 
 		refunds: map[storage.RefundKey]storage.Refund{},
+		memos:   map[string]storage.Memo{},
+		work:    map[[2]string]storage.Work{},
 	}
 }
 
@@ -72,9 +79,20 @@ func (l *memLedger) Change(ctx context.Context, keys storage.Keys, change func(*
 			c = clone(c)
 			rows.Call = &c
 		}
+		if len(keys.Memos) > 0 {
+			rows.Memos = map[string]*storage.Memo{}
+		}
+		for _, name := range keys.Memos {
+			if m, ok := l.memo(name); ok {
+				rows.Memos[name] = &m
+			}
+		}
 		if err := change(&rows); err != nil {
 			return err
 		}
+	}
+	if err := checkBeside(keys.Memos, &rows); err != nil {
+		return err
 	}
 	if rows.Order != nil {
 		for _, s := range rows.Order.Subs {
@@ -94,8 +112,61 @@ func (l *memLedger) Change(ctx context.Context, keys storage.Keys, change func(*
 	if rows.Call != nil {
 		l.calls[keys.Call] = clone(*rows.Call)
 	}
+	for _, name := range keys.Memos {
+		if m := rows.Memos[name]; m != nil {
+			l.memos[name] = clone(*m)
+		} else {
+			delete(l.memos, name)
+		}
+	}
+	for _, w := range rows.Schedule {
+		l.work[[2]string{w.Kind, w.ID}] = clone(w)
+	}
 	l.changes++
 	return nil
+}
+
+// checkBeside refuses what a store refuses of memos and work.
+func checkBeside(names []string, rows *storage.Rows) error {
+	for name, m := range rows.Memos {
+		switch {
+		case !slices.Contains(names, name), m != nil && (m.Key != name || m.Expires.IsZero()):
+			return errors.New("memLedger: a memo that no store would take")
+		case len(name) > storage.MaxMemoKey, m != nil && len(m.Data) > storage.MaxMemo:
+			return storage.ErrTooLarge
+		}
+	}
+	for _, w := range rows.Schedule {
+		if w.ID == "" || w.Kind == "" {
+			return errors.New("memLedger: work needs an id and a kind")
+		}
+		if len(w.Payload) > storage.MaxPayload {
+			return storage.ErrTooLarge
+		}
+	}
+	if len(names) > storage.MaxChangeMemos || len(rows.Schedule) > storage.MaxChangeWork {
+		return storage.ErrTooLarge
+	}
+	return nil
+}
+
+// memo returns a copy of a memo that has not expired, with the lock held.
+func (l *memLedger) memo(name string) (storage.Memo, bool) {
+	now := time.Now
+	if l.now != nil {
+		now = l.now
+	}
+	m, ok := l.memos[name]
+	return clone(m), ok && m.Expires.After(now())
+}
+
+func (l *memLedger) Memo(_ context.Context, key string) (storage.Memo, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m, ok := l.memo(key); ok {
+		return m, nil
+	}
+	return storage.Memo{}, storage.ErrNotFound
 }
 
 func (l *memLedger) Order(_ context.Context, key storage.OrderKey) (storage.Order, error) {
@@ -161,6 +232,7 @@ func (l *memLedger) forget() {
 	clear(l.orders)
 	clear(l.subs)
 	clear(l.calls)
+	clear(l.memos)
 }
 
 // allCalls lists the calls by id, which is by time.

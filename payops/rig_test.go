@@ -67,6 +67,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.answer = codeURL
 	}
 	g := &rig{t: t, ledger: newMemLedger(), observer: &observer{}}
+	g.ledger.now = func() time.Time { return time.Now().Add(g.offset) }
 	g.wx = newWechat(t, o.answer)
 	if o.bases == nil {
 		o.bases = []string{g.wx.server.URL}

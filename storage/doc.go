@@ -6,7 +6,7 @@
 //   - the [Inbox] holds verified notifications, from the moment WeChat is told
 //     "SUCCESS" to the moment the backend has said so too;
 //   - the [Ledger] holds the orders, refunds and outgoing calls that callbacks
-//     are checked against;
+//     are checked against, and each [Memo] that is to change with them;
 //   - the [Agenda] holds work that is due later (queries, reconciliation);
 //   - the [Audit] log holds who decided what about money, and why.
 //

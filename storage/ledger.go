@@ -187,7 +187,8 @@ type Keys struct {
 	Order  OrderKey
 	Refund RefundKey
 	Call   string
-	Memos  []string
+	// Memos are keys of memos, at most [MaxChangeMemos].
+	Memos []string
 }
 
 // Rows are the named rows as they stand: nil where a row does not exist. A
@@ -198,16 +199,19 @@ type Rows struct {
 	Order  *Order
 	Refund *Refund
 	Call   *Call
-	// Memos holds the named memos that exist, by key. A change function adds,
-	// edits and deletes entries under the keys that were named.
+	// Memos holds, by key, the named memos that exist and have not expired; it is
+	// nil when none was named. A change function adds, edits and deletes entries
+	// under the keys that were named; a deleted entry removes the memo. It is an
+	// error to leave a memo under a key that was not named, one whose Key is not
+	// the key it is under, and one without Expires.
 	Memos map[string]*Memo
-	// Schedule is empty before the change. What a change function adds is
-	// scheduled in the same step, as by Agenda.ScheduleWork: a query that an
-	// intent calls for is never forgotten by a crash between the two.
+	// Schedule is empty before the change. What a change function adds, at most
+	// [MaxChangeWork], is scheduled in the same step, as by Agenda.ScheduleWork: a
+	// query that an intent calls for is never forgotten by a crash between the two.
 	Schedule []Work
 }
 
-// Ledger keeps orders, refunds and calls. All methods are safe for concurrent
+// Ledger keeps orders, refunds and calls, and memos beside them. All methods are safe for concurrent
 // use; the durability rule of [Inbox] holds.
 type Ledger interface {
 	// Change reads the named rows, lets change edit them, and writes all of them
@@ -217,7 +221,8 @@ type Ledger interface {
 	// change is returned as it is, and nothing is written. Writing an order also
 	// binds its number and those of its sub-orders to it (ErrNumberTaken when one
 	// belongs to another order that is not rejected); a rejected order claims
-	// none.
+	// none. Memos and work are part of the step. Above their bounds it returns
+	// ErrTooLarge.
 	// Errors: ErrNumberTaken, ErrDiskFloor, ErrClosed, ErrTooLarge, ErrCorrupt.
 	Change(ctx context.Context, keys Keys, change func(*Rows) error) error
 
@@ -234,6 +239,10 @@ type Ledger interface {
 
 	// Call returns one call. Errors: ErrNotFound, ErrCorrupt.
 	Call(ctx context.Context, id string) (Call, error)
+
+	// Memo returns one memo. Errors: ErrNotFound when there is none or it has
+	// expired, ErrCorrupt.
+	Memo(ctx context.Context, key string) (Memo, error)
 
 	// OpenCalls lists calls that are CallPending and were started before the
 	// given time, oldest first, at most limit.

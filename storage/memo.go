@@ -2,8 +2,17 @@ package storage
 
 import "time"
 
-// MaxMemo bounds, in bytes, the data of one memo.
-const MaxMemo = 1 << 20
+// The bounds of memos, and of what one change may carry beside its rows.
+const (
+	// MaxMemo bounds, in bytes, the data of one memo.
+	MaxMemo = 1 << 20
+	// MaxMemoKey bounds, in bytes, the key of one memo.
+	MaxMemoKey = 512
+	// MaxChangeMemos bounds how many memos one change may name.
+	MaxChangeMemos = 16
+	// MaxChangeWork bounds how much work one change may schedule.
+	MaxChangeWork = 16
+)
 
 // Memo is a small thing to remember for a while beside the ledger, changed in
 // the same atomic step as its rows: what a caller has refunded today, the answer
@@ -11,7 +20,7 @@ const MaxMemo = 1 << 20
 // for.
 type Memo struct {
 	// Key names it: a kind, a slash, and what it is about ("refunds/1900000001/erp/2026-11-22").
-	// At most 512 bytes; personal data appears in it as a digest only.
+	// At most [MaxMemoKey]; personal data appears in it as a digest only.
 	Key string `json:"key"`
 	// Data belongs to who wrote it. At most [MaxMemo].
 	Data []byte `json:"data"`

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// MaxPayload bounds, in bytes, the payload of one piece of work.
+const MaxPayload = 64 << 10
+
 // Work is something to be done later: a query, a reconciliation run.
 type Work struct {
 	// ID is unique within Kind; scheduling it again replaces it.
@@ -14,7 +17,7 @@ type Work struct {
 	Due      time.Time
 	// Attempt counts the claims that ended with another due time.
 	Attempt int
-	// Payload belongs to who scheduled it, at most 64 KiB.
+	// Payload belongs to who scheduled it, at most [MaxPayload].
 	Payload []byte
 }
 
@@ -70,6 +73,7 @@ type Retention struct {
 type Swept struct {
 	Bodies int
 	Orders int
+	Memos  int // expired
 	// More is true when the bound was reached and another sweep would find more.
 	More bool
 }
@@ -88,7 +92,7 @@ type Store interface {
 	SaveCertificates(ctx context.Context, merchant string, data []byte) error
 
 	// Sweep removes what retention no longer keeps, a bounded number of records
-	// at a time. Pending, parked and dead notifications, and orders that are not
+	// at a time, and memos that have expired. Pending, parked and dead notifications, and orders that are not
 	// final, are never swept.
 	Sweep(ctx context.Context, keep Retention) (Swept, error)
 

@@ -3,13 +3,11 @@ package badgerstore
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
-
-const maxPayload = 64 << 10
 
 // workRecord is work as stored, with its number in the order of due times.
 type workRecord struct {
@@ -68,7 +66,7 @@ func (m *workMemory) apply(e *effect) {
 // workPlaced says that work of the kind is due at (due, seq).
 func (t *tx) workPlaced(w *workRecord) {
 	t.putText(indexKey(kWorkDue, w.Kind, nanos(w.Due), w.seq), w.ID)
-	t.put(key2(kWork, w.Kind, w.ID), w.encode())
+	t.putAbove(key2(kWork, w.Kind, w.ID), w.encode(), beside)
 	t.then(effect{kind: effectWork, queue: w.Kind, due: nanos(w.Due), qseq: w.seq})
 	t.then(effect{kind: effectSignal})
 }
@@ -87,19 +85,44 @@ func loadWork(v view, kind, id string) (*workRecord, error) {
 // that somebody holds keeps its lease; the new due time holds when it is
 // finished with another due time, or when the lease runs out.
 func (s *Store) ScheduleWork(ctx context.Context, w storage.Work) error {
-	if w.ID == "" || w.Kind == "" {
-		return fmt.Errorf("badgerstore: work needs an id and a kind")
+	list := []storage.Work{w}
+	if err := checkSchedule(list); err != nil {
+		return err
 	}
-	if len(w.Payload) > maxPayload || len(w.ID)+len(w.Kind) > maxKeyText || len(w.Merchant) > maxKeyText {
+	return s.guard(ctx, func(t *tx) error { return t.schedule(list) })
+}
+
+func checkSchedule(list []storage.Work) error {
+	if len(list) > storage.MaxChangeWork {
 		return errTooLarge
 	}
-	return s.guard(ctx, func(t *tx) error {
-		old, err := loadWork(t, w.Kind, w.ID)
+	for i := range list {
+		w := &list[i]
+		if w.ID == "" || w.Kind == "" {
+			return errors.New("badgerstore: work needs an id and a kind")
+		}
+		if len(w.Payload) > storage.MaxPayload || len(w.ID)+len(w.Kind) > maxKeyText || len(w.Merchant) > maxKeyText {
+			return errTooLarge
+		}
+	}
+	return nil
+}
+
+// schedule stores work that was checked. It must be the last thing that can fail
+// in an operation, because it changes what memory knows of leases.
+func (t *tx) schedule(list []storage.Work) error {
+	for i := range list {
+		if _, err := loadWork(t, list[i].Kind, list[i].ID); err != nil {
+			return err
+		}
+	}
+	for _, w := range list {
+		old, err := loadWork(t, w.Kind, w.ID) // as the list left it so far
 		if err != nil {
 			return err
 		}
 		next := workRecord{Work: w, seq: t.seq()}
-		m, key := &s.mem, string(key2(kWork, w.Kind, w.ID))
+		m, key := &t.c.s.mem, string(key2(kWork, w.Kind, w.ID))
 		m.mu.Lock()
 		if l := m.work.leases[key]; l != nil && !l.busy {
 			if l.until > nanos(t.now()) {
@@ -116,8 +139,8 @@ func (s *Store) ScheduleWork(ctx context.Context, w storage.Work) error {
 			t.del(indexKey(kWorkDue, w.Kind, nanos(old.Due), old.seq))
 		}
 		t.workPlaced(&next)
-		return nil
-	})
+	}
+	return nil
 }
 
 // ClaimWork leases due work of the kind, earliest first. It writes nothing.

@@ -16,8 +16,9 @@ import (
 const (
 	memTableSize = 16 << 20
 	// A batch is closed when it holds this much. Badger's own bound is 15 % of a
-	// memtable (2.4 MiB); one operation adds at most a few values of chunkSize
-	// outside the chunk key space.
+	// memtable (2.4 MiB); outside the chunk key space one operation adds at most
+	// three values of chunkSize, for the rows of a ledger change, and 512 KiB of
+	// what is beside them.
 	maxBatchBytes  = 1 << 20
 	maxBatchWrites = 8192
 	// maxTxnBytes bounds a transaction; chunks beyond it go in transactions of

@@ -73,6 +73,13 @@ func child() {
 					os.Exit(1)
 				}
 				say("accepted", i)
+				if i%4 == 1 {
+					if err := crashChange(s, w, i); err != nil {
+						fmt.Println("error", err)
+						os.Exit(1)
+					}
+					say("changed", i)
+				}
 				if a.Claim == nil || i%3 == 0 {
 					continue
 				}
@@ -112,10 +119,75 @@ func crashEvent(i int) storage.Notification {
 	}
 }
 
+func crashOrder(i int) storage.OrderKey {
+	return storage.OrderKey{Mchid: "1900000001", Number: fmt.Sprint("no", i)}
+}
+
+// crashChange writes an order, counts it in a memo of its writer, and schedules
+// its query, all in one step. Every tenth memo is written in chunks.
+func crashChange(s *badgerstore.Store, writer, i int) error {
+	k, name := crashOrder(i), fmt.Sprint("count/", writer)
+	return s.Change(context.Background(), storage.Keys{Order: k, Memos: []string{name}}, func(r *storage.Rows) error {
+		r.Order = &storage.Order{Key: k, State: storage.OrderIntended, CreatedAt: time.Unix(int64(i), 0)}
+		n := 0
+		if m := r.Memos[name]; m != nil {
+			n, _ = strconv.Atoi(strings.TrimSpace(string(m.Data)))
+		}
+		data := []byte(strconv.Itoa(n + 1))
+		if n%10 == 0 {
+			data = append(data, bytes.Repeat([]byte(" "), 600<<10)...)
+		}
+		r.Memos[name] = &storage.Memo{Key: name, Data: data, Expires: time.Now().Add(time.Hour)}
+		r.Schedule = []storage.Work{{ID: k.Number, Kind: "query", Due: time.Unix(int64(i), 0)}}
+		return nil
+	})
+}
+
+// checkChanges demands that orders, the memos that count them and the work that
+// was scheduled with them say the same.
+func checkChanges(t *testing.T, s *badgerstore.Store, all *acks) {
+	t.Helper()
+	work := map[string]bool{}
+	list, err := s.ClaimWork(t.Context(), "query", storage.ClaimTerms{Owner: "after", Lease: time.Hour}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range list {
+		work[w.ID] = true
+	}
+	orders := map[int]int{}
+	for i := range all.highest + 200 {
+		o, err := s.Order(t.Context(), crashOrder(i))
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			t.Fatal(err)
+		}
+		there := err == nil && o.Key == crashOrder(i)
+		if all.changed[i] && !there {
+			t.Errorf("changed, and lost: %d", i)
+		}
+		if there != work[crashOrder(i).Number] {
+			t.Errorf("order %d and its work did not become durable together", i)
+		}
+		if there {
+			orders[i%16]++
+		}
+	}
+	for w := range 16 {
+		m, err := s.Memo(t.Context(), fmt.Sprint("count/", w))
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if n, _ := strconv.Atoi(strings.TrimSpace(string(m.Data))); n != orders[w] {
+			t.Errorf("writer %d: %d counted, %d orders", w, n, orders[w])
+		}
+	}
+}
+
 // acks are what a child said before it died.
 type acks struct {
-	accepted, delivered map[int]bool
-	highest             int
+	accepted, delivered, changed map[int]bool
+
+	highest int
 }
 
 // runChild runs a child and kills it after some acknowledgements, unless it dies
@@ -147,6 +219,8 @@ func runChild(t *testing.T, dir string, from, killAfter int, hook string, all *a
 			all.highest = max(all.highest, i)
 		case what == "delivered":
 			all.delivered[i] = true
+		case what == "changed":
+			all.changed[i] = true
 		}
 		if n++; hook == "" && n == killAfter {
 			_ = cmd.Process.Kill()
@@ -171,6 +245,7 @@ func checkAcks(t *testing.T, dir string, all *acks) {
 			t.Error(err)
 		}
 	}()
+	checkChanges(t, s, all)
 	var pending, present int64
 	for i := range all.highest + 200 {
 		want := crashEvent(i)
@@ -247,7 +322,9 @@ func checkAcks(t *testing.T, dir string, all *acks) {
 	t.Logf("%d acknowledged, %d present", len(all.accepted), present)
 }
 
-func newAcks() *acks { return &acks{accepted: map[int]bool{}, delivered: map[int]bool{}} }
+func newAcks() *acks {
+	return &acks{accepted: map[int]bool{}, delivered: map[int]bool{}, changed: map[int]bool{}}
+}
 
 // TestKill kills the process at random moments and at every named step, again
 // and again over one directory.

@@ -188,6 +188,53 @@ func TestCorruptRecord(t *testing.T) {
 	}
 }
 
+func TestCorruptMemo(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Unix(1700000000, 0)
+	o := badgerstore.Options{Dir: dir, FreeFloor: -1, Now: func() time.Time { return now }}
+	s := open(t, o)
+	put := func(name string) error {
+		return s.Change(t.Context(), storage.Keys{Memos: []string{name}}, func(r *storage.Rows) error {
+			r.Memos[name] = &storage.Memo{Key: name, Data: []byte("data"), Expires: now.Add(time.Minute)}
+			return nil
+		})
+	}
+	if err := errors.Join(put("a"), put("b"), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, dir, func(txn *badger.Txn) error {
+		item, err := txn.Get([]byte("M\x01a"))
+		if err != nil {
+			return err
+		}
+		v, err := item.ValueCopy(nil)
+		if err != nil {
+			return err
+		}
+		v[len(v)-1] ^= 1
+		return txn.Set([]byte("M\x01a"), v)
+	})
+	s = open(t, o)
+	if _, err := s.Memo(t.Context(), "a"); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Memo: %v", err)
+	}
+	if err := put("a"); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Change: %v", err)
+	}
+	if m, err := s.Memo(t.Context(), "b"); err != nil || string(m.Data) != "data" {
+		t.Errorf("the other one: %v", err)
+	}
+	// Expired, it is in nobody's way.
+	now = now.Add(time.Minute)
+	swept, err := s.Sweep(t.Context(), storage.Retention{Orders: time.Hour, Bodies: time.Hour})
+	if err != nil || swept.Memos != 2 {
+		t.Errorf("swept %+v: %v", swept, err)
+	}
+	if err := put("a"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNewerFormat(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, badgerstore.Options{Dir: dir, FreeFloor: -1})

@@ -36,6 +36,8 @@ const (
 	kCall     = 'C' // call
 	kOpenCall = 'P' // started, id → call that is pending
 	kAged     = 'U' // created, row key → for the sweeper
+	kMemo     = 'M' // key → memo
+	kMemoEnd  = 'E' // expires, key → key: for the sweeper
 
 	kWork    = 'W' // kind, id → work
 	kWorkDue = 'D' // kind, due, seq → id
@@ -127,6 +129,10 @@ func agedKey(at int64, row []byte) []byte {
 
 func openCallKey(at int64, id string) []byte {
 	return appendText(appendTime(append(make([]byte, 0, len(id)+12), kOpenCall), at), id)
+}
+
+func memoEndKey(at int64, name string) []byte {
+	return appendText(appendTime(append(make([]byte, 0, len(name)+12), kMemoEnd), at), name)
 }
 
 func auditKey(seq uint64) []byte {

@@ -58,8 +58,14 @@ func (k rowKeys) check() error {
 	if err := checkOrderKey(k.Order); err != nil {
 		return err
 	}
-	if len(k.Refund.Mchid)+len(k.Refund.SubMchid)+len(k.Refund.OutRefundNo) > maxKeyText || len(k.Call) > maxKeyText {
+	if len(k.Refund.Mchid)+len(k.Refund.SubMchid)+len(k.Refund.OutRefundNo) > maxKeyText || len(k.Call) > maxKeyText ||
+		len(k.Memos) > storage.MaxChangeMemos {
 		return errTooLarge
+	}
+	for _, name := range k.Memos {
+		if len(name) > storage.MaxMemoKey {
+			return errTooLarge
+		}
 	}
 	return nil
 }
@@ -92,6 +98,10 @@ func (s *Store) Change(ctx context.Context, keys storage.Keys, change func(*stor
 				return err
 			}
 		}
+		memos, err := t.loadMemos(keys.Memos, &rows)
+		if err != nil {
+			return err
+		}
 		var oldOrder *storage.Order
 		if rows.Order != nil {
 			c := *rows.Order
@@ -109,6 +119,9 @@ func (s *Store) Change(ctx context.Context, keys storage.Keys, change func(*stor
 		}
 		if oldOrder != nil && rows.Order == nil || hadRefund && rows.Refund == nil || oldCall != nil && rows.Call == nil {
 			return errors.New("badgerstore: a change must not remove a ledger row")
+		}
+		if err := errors.Join(checkMemos(memos, rows.Memos), checkSchedule(rows.Schedule)); err != nil {
+			return err
 		}
 		if rows.Order != nil {
 			if keys.Order.IsZero() || rows.Order.Key != keys.Order {
@@ -130,9 +143,12 @@ func (s *Store) Change(ctx context.Context, keys storage.Keys, change func(*stor
 			if keys.Call == "" || c.ID != keys.Call {
 				return errors.New("badgerstore: the call is not under the key that was named")
 			}
-			return t.putCall(ckey, c, oldCall, agedCall)
+			if err := t.putCall(ckey, c, oldCall, agedCall); err != nil {
+				return err
+			}
 		}
-		return nil
+		t.putMemos(memos, rows.Memos)
+		return t.schedule(rows.Schedule)
 	})
 }
 

@@ -42,6 +42,7 @@ type memory struct {
 	oldestKey []byte    // index key of the oldest pending notification that was seen
 	oldest    watermark // of the times at which pending notifications were received
 	openCall  watermark // of the times at which pending calls were started
+	memos     watermark // of the times at which memos expire
 
 	work workMemory
 
@@ -95,7 +96,7 @@ func (m *memory) init() {
 	m.busy = map[string]struct{}{}
 	m.seen = map[string]int{}
 	m.watchers = map[chan struct{}]struct{}{}
-	m.oldest.low, m.openCall.low = minTime, minTime
+	m.oldest.low, m.openCall.low, m.memos.low = minTime, minTime, minTime
 	m.work.init()
 }
 
@@ -173,6 +174,7 @@ const (
 	effectWork                          // see workMemory.apply
 	effectWorkGone
 	effectOpenCall // a call started at due is pending
+	effectMemo     // a memo expires at due
 )
 
 // apply carries out an effect, with the lock held.
@@ -202,6 +204,8 @@ func (m *memory) apply(e *effect) {
 		m.signal()
 	case effectOpenCall:
 		m.openCall.add(e.due)
+	case effectMemo:
+		m.memos.add(e.due)
 	case effectWork, effectWorkGone:
 		m.work.apply(e)
 	}

@@ -84,6 +84,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encodeBody(&storage.Notification{Body: []byte("body"), ResourceEnd: 2, Raw: []byte{}, RawHeaders: []storage.Header{{Name: "a", Value: "b"}}})[envelopeHeader:])
 	f.Add(encodeTexts([]string{"a", "b"})[envelopeHeader:])
 	f.Add((&workRecord{Work: storage.Work{ID: "a", Payload: []byte("p")}}).encode()[envelopeHeader:])
+	f.Add(encodeMemo(&storage.Memo{Data: []byte("d"), Expires: time.Unix(1, 0)})[envelopeHeader:])
 	f.Add((&counters{Commit: 1, BodyCursor: "x"}).encode()[envelopeHeader:])
 	f.Fuzz(func(t *testing.T, p []byte) {
 		key := []byte("key")
@@ -103,6 +104,12 @@ func FuzzDecode(f *testing.F) {
 		_ = w.decode(key, p)
 		var c counters
 		_ = c.decode(p)
+		var m storage.Memo
+		if decodeMemo(key, p, &m) == nil {
+			if again := encodeMemo(&m)[envelopeHeader:]; !bytes.Equal(again, p) {
+				t.Fatalf("%x became %x", p, again)
+			}
+		}
 		var g groupRecord
 		_ = g.decode(key)(p)
 		_, _, _, _ = decodeChunkList(key, p)

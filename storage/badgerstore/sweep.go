@@ -94,7 +94,9 @@ func (s *Store) Sweep(ctx context.Context, keep storage.Retention) (storage.Swep
 		out.Bodies += done.Bodies
 		out.Orders += done.Orders
 	}
-	return out, nil
+	memos, more, err := s.sweepMemos(ctx)
+	out.Memos, out.More = memos, out.More || more
+	return out, err
 }
 
 // sweep handles one record, and moves the cursor past it.

@@ -114,9 +114,16 @@ func (t *tx) has(key []byte) (bool, error) {
 }
 
 // put writes a record made by newRecord and not yet sealed.
-func (t *tx) put(key, rec []byte) {
+func (t *tx) put(key, rec []byte) { t.putAbove(key, rec, chunkSize) }
+
+// beside bounds what a record takes, outside of chunks, that an operation may
+// write many of: memos and work beside a ledger change's rows.
+const beside = 16 << 10
+
+// putAbove is put, with chunks for what is above a bound that is not chunkSize.
+func (t *tx) putAbove(key, rec []byte, bound int) {
 	t.dropChunks(key)
-	if size := len(rec) - envelopeHeader; size > chunkSize {
+	if size := len(rec) - envelopeHeader; size > bound {
 		t.c.c.Seq++
 		t.c.hasChunks = true
 		set, n := t.c.c.Seq, 0

@@ -26,7 +26,7 @@ func benchEvent(i int64, body []byte) storage.Notification {
 }
 
 // Bench measures a store: acceptance at 1, 16 and 64 writers, the drain of a
-// queue, and ledger changes. Every operation counted is durable.
+// queue, and ledger changes, with memos beside them too. Every operation counted is durable.
 func Bench(b *testing.B, h Harness) {
 	body := bytes.Repeat([]byte(`{"k":"0123456789"},`), 120)[:2200]
 	ctx := context.Background()
@@ -110,4 +110,23 @@ func Bench(b *testing.B, h Harness) {
 			})
 		})
 	})
+	for _, tt := range []struct {
+		name string
+		memo func(i int64) string
+	}{
+		{"ChangeMemo/shared/writers=64", func(int64) string { return "refunds/1900000001/erp/2026-03-01" }},
+		{"ChangeMemo/own/writers=64", func(i int64) string { return fmt.Sprint("idempotency/", i) }},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			s := h.Open(b, Options{Now: time.Now})
+			parallel(b, 64, func(i int64) error {
+				k, name := storage.OrderKey{Mchid: mchid, Number: fmt.Sprint(i)}, tt.memo(i)
+				return s.Change(ctx, storage.Keys{Order: k, Memos: []string{name}}, func(r *storage.Rows) error {
+					r.Order = &storage.Order{Key: k, Kind: storage.OrderBasic, Merchant: shop, State: storage.OrderIntended, Amount: storage.Money{Total: 100, Currency: "CNY"}, CreatedAt: time.Now()}
+					r.Memos[name] = &storage.Memo{Key: name, Data: fmt.Appendf(nil, "%d", i), Expires: time.Now().Add(time.Hour)}
+					return nil
+				})
+			})
+		})
+	}
 }

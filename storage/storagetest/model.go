@@ -67,6 +67,7 @@ func NewModel(now func() time.Time) *Model {
 			refunds: map[storage.RefundKey]*aged[storage.Refund]{},
 			calls:   map[string]*aged[storage.Call]{},
 			subs:    map[storage.OrderKey]storage.OrderKey{},
+			memos:   map[string]storage.Memo{},
 		},
 		work:  map[[2]string]*modelWork{},
 		certs: map[string][]byte{},

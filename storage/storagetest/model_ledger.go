@@ -18,6 +18,7 @@ type modelLedger struct {
 	refunds map[storage.RefundKey]*aged[storage.Refund]
 	calls   map[string]*aged[storage.Call]
 	subs    map[storage.OrderKey]storage.OrderKey // number of a sub-order → its order
+	memos   map[string]storage.Memo
 }
 
 // aged is a row and the time from which retention counts.
@@ -33,7 +34,7 @@ func copyOrder(o storage.Order) storage.Order {
 
 // Change implements storage.Ledger.
 func (m *Model) Change(ctx context.Context, keys storage.Keys, change func(*storage.Rows) error) error {
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), checkMemoKeys(keys.Memos)); err != nil {
 		return err
 	}
 	if err := m.lock(); err != nil {
@@ -41,6 +42,7 @@ func (m *Model) Change(ctx context.Context, keys storage.Keys, change func(*stor
 	}
 	defer m.mu.Unlock()
 	var rows storage.Rows
+	m.readMemos(keys.Memos, &rows)
 	order, refund, call := m.orders[keys.Order], m.refunds[keys.Refund], m.calls[keys.Call]
 	if order != nil {
 		o := copyOrder(order.row)
@@ -67,6 +69,9 @@ func (m *Model) Change(ctx context.Context, keys storage.Keys, change func(*stor
 	case tooLarge(rows.Order), tooLarge(rows.Refund), tooLarge(rows.Call):
 		return storage.ErrTooLarge
 	}
+	if err := errors.Join(checkMemos(keys.Memos, rows.Memos), checkSchedule(rows.Schedule)); err != nil {
+		return err
+	}
 	if o := rows.Order; o != nil {
 		if err := m.bind(o); err != nil {
 			return err
@@ -78,6 +83,10 @@ func (m *Model) Change(ctx context.Context, keys storage.Keys, change func(*stor
 	}
 	if c := rows.Call; c != nil {
 		m.calls[keys.Call] = newAged(*c, call, cmpTime(c.StartedAt, m.now()))
+	}
+	m.writeMemos(keys.Memos, rows.Memos)
+	for _, w := range rows.Schedule {
+		m.schedule(w)
 	}
 	return nil
 }
@@ -230,19 +239,33 @@ type modelWorkLease struct {
 
 // ScheduleWork implements storage.Agenda.
 func (m *Model) ScheduleWork(ctx context.Context, w storage.Work) error {
-	if w.ID == "" || w.Kind == "" {
-		return errors.New("model: work needs an id and a kind")
-	}
-	if len(w.Payload) > 64<<10 {
-		return storage.ErrTooLarge
-	}
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), checkSchedule([]storage.Work{w})); err != nil {
 		return err
 	}
 	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
+	m.schedule(w)
+	return nil
+}
+
+func checkSchedule(list []storage.Work) error {
+	if len(list) > storage.MaxChangeWork {
+		return storage.ErrTooLarge
+	}
+	for _, w := range list {
+		if w.ID == "" || w.Kind == "" {
+			return errors.New("model: work needs an id and a kind")
+		}
+		if len(w.Payload) > storage.MaxPayload {
+			return storage.ErrTooLarge
+		}
+	}
+	return nil
+}
+
+func (m *Model) schedule(w storage.Work) {
 	w.Payload = bytes.Clone(w.Payload)
 	next := &modelWork{Work: w, seq: m.next()}
 	if old := m.work[[2]string{w.Kind, w.ID}]; old != nil && old.lease != nil && old.lease.until.After(m.now()) {
@@ -252,7 +275,6 @@ func (m *Model) ScheduleWork(ctx context.Context, w storage.Work) error {
 	}
 	m.work[[2]string{w.Kind, w.ID}] = next
 	m.signal()
-	return nil
 }
 
 // ClaimWork implements storage.Agenda.
@@ -401,6 +423,12 @@ func (m *Model) Sweep(_ context.Context, keep storage.Retention) (storage.Swept,
 		if c.row.Outcome != storage.CallPending && !c.from.After(orders) {
 			delete(m.calls, k)
 			s.Orders++
+		}
+	}
+	for k, memo := range m.memos {
+		if !memo.Expires.After(m.now()) {
+			delete(m.memos, k)
+			s.Memos++
 		}
 	}
 	return s, nil

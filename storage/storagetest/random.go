@@ -329,16 +329,71 @@ func (w *walk) stepChange() {
 		return nil
 	}
 	keys := storage.Keys{Order: o.Key, Call: call}
+	change = w.beside(&keys, change)
 	w.same(w.s.Change(w.ctx, keys, change), w.model.Change(w.ctx, keys, change))
+}
+
+// beside adds memos and work to a change.
+func (w *walk) beside(keys *storage.Keys, change func(*storage.Rows) error) func(*storage.Rows) error {
+	type edit struct {
+		name string
+		memo *storage.Memo // nil: deleted
+		data []byte        // put in the place of what is there
+	}
+	var edits []edit
+	for range w.pick(4) {
+		d := edit{name: fmt.Sprint("memo", w.pick(6))}
+		keys.Memos = append(keys.Memos, d.name)
+		data := []byte(strconv.Itoa(w.pick(100)))
+		if w.pick(8) == 0 {
+			data = bytes.Repeat(data, 20<<10)
+		}
+		switch w.pick(5) {
+		case 0: // deleted
+		case 1:
+			d.data = data
+		default:
+			end := w.clock.Now().Add(time.Duration(w.pick(90)-5) * time.Minute)
+			d.memo = &storage.Memo{Key: d.name, Data: data, Expires: end}
+		}
+		edits = append(edits, d)
+	}
+	if len(edits) > 0 && w.pick(15) == 0 {
+		edits[0].name = "unnamed"
+	}
+	var work []storage.Work
+	for range w.pick(3) {
+		work = append(work, w.task())
+	}
+	w.note("  with memos %v, work %d", keys.Memos, len(work))
+	return func(r *storage.Rows) error {
+		for _, d := range edits {
+			switch was := r.Memos[d.name]; {
+			case d.data != nil && was != nil:
+				was.Data = bytes.Clone(d.data)
+			case d.memo != nil:
+				c := *d.memo
+				r.Memos[d.name] = &c
+			default:
+				delete(r.Memos, d.name)
+			}
+		}
+		r.Schedule = append(r.Schedule, work...)
+		return change(r)
+	}
+}
+
+func (w *walk) task() storage.Work {
+	return storage.Work{
+		ID: fmt.Sprint(w.pick(6)), Kind: "query", Payload: []byte(strconv.Itoa(w.pick(100))),
+		Due: w.clock.Now().Add(time.Duration(w.pick(30)-10) * time.Minute),
+	}
 }
 
 func (w *walk) stepWork() {
 	switch w.pick(3) {
 	case 0:
-		k := storage.Work{
-			ID: fmt.Sprint(w.pick(6)), Kind: "query", Payload: []byte(strconv.Itoa(w.pick(100))),
-			Due: w.clock.Now().Add(time.Duration(w.pick(30)-10) * time.Minute),
-		}
+		k := w.task()
 		w.note("schedule %s", k.ID)
 		w.same(w.s.ScheduleWork(w.ctx, k), w.model.ScheduleWork(w.ctx, k))
 	case 1:
@@ -429,6 +484,12 @@ func (w *walk) compare() {
 			mlist[i] = w.translate(mlist[i])
 		}
 		w.equal(list, mlist)
+	}
+	for i := range 6 {
+		memo, err := w.s.Memo(w.ctx, fmt.Sprint("memo", i))
+		want, merr := w.model.Memo(w.ctx, fmt.Sprint("memo", i))
+		w.same(err, merr)
+		w.equal(memo, want)
 	}
 	before := w.clock.Now().Add(-10 * time.Minute)
 	calls, err := w.s.OpenCalls(w.ctx, before, 3)

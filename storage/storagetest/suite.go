@@ -66,7 +66,7 @@ func Run(t *testing.T, h Harness) {
 		tests []test
 	}{
 		{"Accept", acceptTests}, {"Park", parkTests}, {"Deliver", deliverTests}, {"Decide", decideTests},
-		{"List", listTests}, {"Ledger", ledgerTests}, {"Agenda", agendaTests}, {"Keep", keepTests},
+		{"List", listTests}, {"Ledger", ledgerTests}, {"Memo", memoTests}, {"Agenda", agendaTests}, {"Keep", keepTests},
 		{"Concurrent", concurrentTests},
 	} {
 		t.Run(g.name, func(t *testing.T) {

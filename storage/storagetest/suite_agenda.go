@@ -298,6 +298,7 @@ var keepTests = []test{
 			"OrderByTransaction": func() error { _, err := e.s.OrderByTransaction(e.ctx, mchid, "a"); return err },
 			"Refund":             func() error { _, err := e.s.Refund(e.ctx, storage.RefundKey{}); return err },
 			"Call":               func() error { _, err := e.s.Call(e.ctx, "a"); return err },
+			"Memo":               func() error { _, err := e.s.Memo(e.ctx, "a"); return err },
 			"OpenCalls":          func() error { _, err := e.s.OpenCalls(e.ctx, e.clock.Now(), 1); return err },
 			"ScheduleWork":       func() error { return e.s.ScheduleWork(e.ctx, storage.Work{ID: "a", Kind: "k"}) },
 			"ClaimWork":          func() error { _, err := e.s.ClaimWork(e.ctx, "k", worker, 1); return err },
@@ -327,6 +328,7 @@ func (e *env) sweep(keep storage.Retention, want storage.Swept) {
 		e.ok(err)
 		sum.Bodies += s.Bodies
 		sum.Orders += s.Orders
+		sum.Memos += s.Memos
 		if !s.More {
 			e.equal(sum, want)
 			return
