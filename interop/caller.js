@@ -6,9 +6,12 @@
 
 const assert = require('assert/strict');
 const test = require('node:test');
-const { X509Certificate, generateKeyPairSync } = require('crypto');
-const { Wechatpay, Formatter, Rsa } = require('wechatpay-axios-plugin');
+const { generateKeyPairSync } = require('crypto');
+const { Formatter, Rsa } = require('wechatpay-axios-plugin');
 const { setting, pem } = require('./settings');
+const {
+  platformKeys, client, signedBy, refusal,
+} = require('./gateway');
 
 const gateway = setting('GATEWAY_URL');
 const mchid = setting('MCHID');
@@ -21,49 +24,6 @@ const stranger = generateKeyPairSync('rsa', {
   publicKeyEncoding: { type: 'spki', format: 'pem' },
   privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
 });
-
-/** The platform's keys, as a merchant has them from its console. */
-async function platformKeys() {
-  const answer = await fetch(`${setting('SANDBOX_URL')}/sandbox/keys/${mchid}`);
-  assert.equal(answer.status, 200);
-  const keys = await answer.json();
-  return {
-    'public key': { id: keys.public_keys[0].id, pem: keys.public_keys[0].pem },
-    certificate: {
-      id: new X509Certificate(keys.platform_certificates[0]).serialNumber,
-      pem: keys.platform_certificates[0],
-    },
-  };
-}
-
-/** A client that trusts one key of the platform and asks for answers signed by it. */
-function client(platform, config = {}) {
-  return new Wechatpay({
-    mchid,
-    serial,
-    privateKey,
-    certs: { [platform.id]: platform.pem },
-    baseURL: gateway,
-    timeout: 15000,
-    headers: { 'Wechatpay-Serial': platform.id },
-    ...config,
-  });
-}
-
-/** Checks what the plugin has not: that the answer was signed by the key in question. */
-function signedBy(answer, platform) {
-  assert.equal(answer.headers['wechatpay-serial'], platform.id);
-  assert.ok(answer.headers['request-id'], 'Request-ID came through');
-}
-
-async function refusal(promise) {
-  const error = await promise.then(
-    ({ status, data }) => assert.fail(`want a refusal, have ${status} ${JSON.stringify(data)}`),
-    (e) => e,
-  );
-  assert.ok(error.response, `want an answer, have ${error.message}`);
-  return error.response;
-}
 
 const basic = (number, total = 100) => ({
   mchid,

@@ -172,6 +172,7 @@ func (p *process) waitReady(t *testing.T, ready func() error) {
 const (
 	mchid         = "1900000001"
 	appid         = "wx8888888888888888"
+	miniAppid     = "wx9999999999999999" // of a mini program
 	token         = "interop-token-for-one-test-only"
 	webhookSecret = "whsec_aW50ZXJvcC1zZWNyZXQtb2YtMzItYnl0ZXMtb25seSE="
 )
@@ -188,6 +189,9 @@ type gatewayOptions struct {
 	backend   string // host:port that deliveries go to
 	merchants string // further merchant blocks
 	callers   string // further lines of wechatpay_api
+	notify    string // what is handled before wechatpay_notify
+	sites     string // further sites
+	sandbox   string // base URL of a sandbox elsewhere; empty: one of its own
 }
 
 // startGateway runs cmd/caddy with a merchant demo, whose keys come from the
@@ -205,6 +209,17 @@ func startGateway(t *testing.T, o gatewayOptions) gateway {
 		sandbox: fmt.Sprintf("http://127.0.0.1:%d", ports[1]),
 		admin:   filepath.Join(dir, "admin.sock"),
 	}
+	own := fmt.Sprintf(`%s {
+	bind 127.0.0.1
+	wechatpay_sandbox {
+		merchant %s %s
+		keys both
+		time_scale 100
+	}
+}`, g.sandbox, mchid, appid)
+	if o.sandbox != "" {
+		g.sandbox, own = o.sandbox, ""
+	}
 	caddyfile := fmt.Sprintf(`{
 	admin unix/%[11]s
 	auto_https off
@@ -214,6 +229,7 @@ func startGateway(t *testing.T, o gatewayOptions) gateway {
 		merchant demo {
 			mchid %[2]s
 			app %[3]s official
+			app %[14]s miniprogram
 			notify_url %[4]s/wechatpay/notify/demo
 			sandbox %[5]s
 		}
@@ -222,6 +238,7 @@ func startGateway(t *testing.T, o gatewayOptions) gateway {
 }
 %[4]s {
 	bind 127.0.0.1
+	%[12]s
 	handle /wechatpay/notify/* {
 		wechatpay_notify {
 			retry 100ms 200ms 400ms 800ms 1s 1s 1s 1s 1s 1s
@@ -234,20 +251,15 @@ func startGateway(t *testing.T, o gatewayOptions) gateway {
 	handle {
 		wechatpay_api demo {
 			caller erp token %[9]s
-			allow erp pay combine query close
+			allow erp pay combine query close refund
 			%[10]s
 		}
 	}
 }
-%[5]s {
-	bind 127.0.0.1
-	wechatpay_sandbox {
-		merchant %[2]s %[3]s
-		keys both
-		time_scale 100
-	}
-}
-`, dir, mchid, appid, g.url, g.sandbox, o.merchants, webhookSecret, o.backend, token, o.callers, g.admin)
+%[13]s
+%[15]s
+`, dir, mchid, appid, g.url, g.sandbox, o.merchants, webhookSecret, o.backend, token, o.callers, g.admin,
+		o.notify, own, miniAppid, o.sites)
 	config := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
