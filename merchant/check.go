@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,6 +25,7 @@ var (
 	mchidForm       = regexp.MustCompile(`^[0-9]{8,32}$`)
 	appidForm       = regexp.MustCompile(`^wx[0-9a-zA-Z]{16}$`)
 	serialForm      = regexp.MustCompile(`^[0-9A-Fa-f]{1,64}$`)
+	domainForm      = regexp.MustCompile(`^[0-9a-z](?:[0-9a-z-]{0,61}[0-9a-z])?(?:\.[0-9a-z](?:[0-9a-z-]{0,61}[0-9a-z])?)*$`)
 	publicKeyIDForm = regexp.MustCompile(`^PUB_KEY_ID_[0-9A-Za-z_-]{1,53}$`)
 )
 
@@ -42,6 +44,7 @@ type checkedConfig struct {
 	platformCertificates []Key
 	certificates         CertificateMode
 	bases                []string
+	openidBase, openBase string
 	settings             string
 	warnings             []string
 }
@@ -114,9 +117,74 @@ func (c *checker) apps(apps []App) {
 		case app.Type != AppOfficial && app.Type != AppMiniProgram && app.Type != AppMobile:
 			c.refuse("app: the type of %s must be official, miniprogram or app", app.Appid)
 		default:
+			app.Domains = c.domains(app)
+			c.appSecret(app)
 			c.out.apps = append(c.out.apps, app)
 		}
 		seen[app.Appid] = true
+	}
+}
+
+// maxAppSecret is generous: AppSecrets are 32 characters.
+const maxAppSecret = 128
+
+func (c *checker) appSecret(app App) {
+	if app.Secret.reveal == nil {
+		return
+	}
+	text := app.Secret.Reveal()
+	switch {
+	case text == "":
+		c.refuse("app %s: the secret is empty; check the variable or file that holds it", app.Appid)
+	case unresolved(text):
+		c.refuse("app %s: the placeholder of the secret was not resolved; check its spelling and that the variable or file exists", app.Appid)
+	case len(text) > maxAppSecret || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		c.refuse("app %s: the secret is not an AppSecret, which is 32 letters and digits; check for spaces and line ends", app.Appid)
+	}
+}
+
+// domains checks an app's 网页授权域名 and returns them in lower case.
+func (c *checker) domains(app App) []string {
+	if len(app.Domains) > 0 && app.Type != AppOfficial {
+		c.refuse("app %s: domain belongs to an official account; no browser is sent back to a mini program or an app", app.Appid)
+		return nil
+	}
+	var out []string
+	for _, domain := range app.Domains {
+		lower := strings.ToLower(domain)
+		host, port, found := strings.Cut(lower, ":")
+		switch {
+		case len(domain) > 253 || !domainForm.MatchString(host) || found && (port == "" || !validPort(port)):
+			c.refuse("app %s: domain %s is not a host; write shop.example.com, without scheme or path", app.Appid, quote(domain))
+		case slices.Contains(out, lower):
+			c.refuse("app %s: domain %s stands there twice; remove one", app.Appid, quote(domain))
+		default:
+			out = append(out, lower)
+		}
+	}
+	return out
+}
+
+// openid checks the hosts of the openid exchange. own is the sandbox's base,
+// "" for production.
+func (c *checker) openid(cfg Config, own string) {
+	c.out.openidBase, c.out.openBase = DefaultOpenIDBase, DefaultOpenIDOpenBase
+	if own != "" {
+		c.out.openidBase, c.out.openBase = own, own
+	}
+	for _, given := range []struct {
+		text string
+		into *string
+	}{{cfg.OpenIDBase, &c.out.openidBase}, {cfg.OpenIDOpenBase, &c.out.openBase}} {
+		if given.text == "" {
+			continue
+		}
+		base, err := parseBase("openid_base", given.text)
+		if err != nil {
+			c.errs = append(c.errs, err)
+			return
+		}
+		*given.into = base
 	}
 }
 
@@ -154,6 +222,7 @@ func (c *checker) sandbox(cfg Config) {
 		c.errs = append(c.errs, err)
 	}
 	c.out.bases = []string{base}
+	c.openid(cfg, base)
 	for _, option := range []struct {
 		name string
 		set  bool
@@ -183,6 +252,7 @@ func (c *checker) production(cfg Config) {
 	c.publicKeys(cfg.PublicKeys)
 	c.platformCertificates(cfg)
 	c.apiBases(cfg.APIBases)
+	c.openid(cfg, "")
 	c.out.settings = settingsFingerprint(cfg, c.out, key)
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,24 @@ var refusals = []struct {
 	{"egress_proxy with a path", func(c *Config) { c.EgressProxy = "http://proxy.example.com/x" }, []string{"egress_proxy", "path"}},
 	{"egress_proxy of an odd port", func(c *Config) { c.EgressProxy = "http://proxy.example.com:99999" }, []string{"egress_proxy", "port"}},
 
+	{"app with an empty secret", func(c *Config) { c.Apps[0].Secret = NewSecret("") }, []string{"app wx8888888888888888", "secret", "empty"}},
+	{"app secret placeholder", func(c *Config) { c.Apps[0].Secret = NewSecret("{env.WX_SECRET}") }, []string{"secret", "placeholder"}},
+	{"app secret with a line end", func(c *Config) { c.Apps[0].Secret = NewSecret(testAPIv3 + "\n") }, []string{"secret", "AppSecret"}},
+	{"app secret too long", func(c *Config) { c.Apps[0].Secret = NewSecret(strings.Repeat("a", 129)) }, []string{"secret", "AppSecret"}},
+	{"domain of a mini program", func(c *Config) { c.Apps[0].Type, c.Apps[0].Domains = AppMiniProgram, []string{"a.example.com"} }, []string{"domain", "official account"}},
+	{"domain with a scheme", func(c *Config) { c.Apps[0].Domains = []string{"https://a.example.com"} }, []string{"domain", "without scheme"}},
+	{"domain with a path", func(c *Config) { c.Apps[0].Domains = []string{"a.example.com/x"} }, []string{"domain", "without scheme"}},
+	{"domain of every host", func(c *Config) { c.Apps[0].Domains = []string{"*.example.com"} }, []string{"domain"}},
+	{"domain with an odd port", func(c *Config) { c.Apps[0].Domains = []string{"a.example.com:0"} }, []string{"domain"}},
+	{"domain with a colon", func(c *Config) { c.Apps[0].Domains = []string{"a.example.com:"} }, []string{"domain"}},
+	{"empty domain", func(c *Config) { c.Apps[0].Domains = []string{""} }, []string{"domain"}},
+	{"domain twice", func(c *Config) { c.Apps[0].Domains = []string{"a.example.com", "A.example.com"} }, []string{"domain", "twice"}},
+
+	{"openid_base of http", func(c *Config) { c.OpenIDBase = "http://api.weixin.qq.com" }, []string{"openid_base", "https"}},
+	{"openid_base with a path", func(c *Config) { c.OpenIDBase = "https://api.weixin.qq.com/sns" }, []string{"openid_base", "path"}},
+	{"authorize page of http", func(c *Config) { c.OpenIDOpenBase = "http://open.weixin.qq.com" }, []string{"openid_base", "https"}},
+	{"openid_base with a password", func(c *Config) { c.OpenIDBase = "https://u:p@api.weixin.qq.com" }, []string{"openid_base", "password"}},
+
 	{"sandbox and keys", func(c *Config) { c.Sandbox = "http://127.0.0.1:9080" }, []string{"serial_no", "private_key", "apiv3_key", "public_key", "remove"}},
 	{"sandbox and certificates", func(c *Config) {
 		*c = Config{Name: "shop", Mchid: testMchid, Sandbox: "http://127.0.0.1:9080", Certificates: CertificatesAuto}
@@ -231,6 +250,10 @@ func TestAccepted(t *testing.T) {
 		{"loopback bases", func(c *Config) {
 			c.APIBases = []string{"http://127.8.9.10:9080", "http://[::1]:9080", "http://localhost:9080/", "https://api.example.com"}
 		}, CertificatesOff},
+		{"app secret and domains", func(c *Config) {
+			c.Apps[0].Secret, c.Apps[0].Domains = NewSecret("0123456789abcdef0123456789abcdef"), []string{"a.example.com", "127.0.0.1:8080", "localhost"}
+		}, CertificatesOff},
+		{"openid bases", func(c *Config) { c.OpenIDBase, c.OpenIDOpenBase = "http://127.0.0.1:9080", "https://open.example.com" }, CertificatesOff},
 		{"proxies", func(c *Config) { c.EgressProxy = "socks5://user:pw@127.0.0.1:1080" }, CertificatesOff},
 		{"no notify_url", func(c *Config) { c.NotifyURL = "" }, CertificatesOff},
 		{"sandbox", func(c *Config) { *c = Config{Name: "demo", Mchid: testMchid, Sandbox: "http://localhost:9080"} }, CertificatesOff},
@@ -262,11 +285,20 @@ func TestAccessors(t *testing.T) {
 	if bases := m.APIBases(); len(bases) != 2 || bases[0] != "https://api.mch.weixin.qq.com" || bases[1] != "https://api2.mch.weixin.qq.com" {
 		t.Errorf("api_base %v", bases)
 	}
-	if m.DefaultApp() != cfg.Apps[0] || !m.HasApp("wx2421b1c4370ec43b") || m.HasApp("wx2421b1c4370ec43c") || m.HasApp("") || len(m.Apps()) != 2 {
+	if !reflect.DeepEqual(m.DefaultApp(), cfg.Apps[0]) || !m.HasApp("wx2421b1c4370ec43b") || m.HasApp("wx2421b1c4370ec43c") || m.HasApp("") || len(m.Apps()) != 2 {
 		t.Error("apps")
 	}
+	if app, ok := m.App("wx2421b1c4370ec43b"); !ok || app.Type != AppMiniProgram {
+		t.Errorf("App %v, %v", app, ok)
+	}
+	if _, ok := m.App("wx2421b1c4370ec43c"); ok {
+		t.Error("an app that is not listed")
+	}
+	if exchange, authorize := m.OpenIDBases(); exchange != "https://api.weixin.qq.com" || authorize != "https://open.weixin.qq.com" {
+		t.Errorf("openid_base %s, %s", exchange, authorize)
+	}
 	m.Apps()[0].Appid, m.APIBases()[0] = "changed", "changed"
-	if m.DefaultApp() != cfg.Apps[0] || m.APIBases()[0] != "https://api.mch.weixin.qq.com" {
+	if !reflect.DeepEqual(m.DefaultApp(), cfg.Apps[0]) || m.APIBases()[0] != "https://api.mch.weixin.qq.com" {
 		t.Error("a caller can change the merchant")
 	}
 	if err := m.Ready(); err != nil {

@@ -26,6 +26,14 @@ type App struct {
 	Appid string `json:"appid"`
 	// Type is what the appid belongs to. Default: official.
 	Type AppType `json:"type"`
+	// Secret is the app's AppSecret, which exchanges a user's code for an
+	// openid. Empty: the app exchanges none; of a sandbox merchant, the
+	// sandbox's.
+	Secret Secret `json:"secret,omitzero"`
+	// Domains are an official account's 网页授权域名: the hosts, with a port
+	// unless it is the scheme's own, that WeChat may send users back to with a
+	// code. Each stands for itself, not for its subdomains. Empty: none.
+	Domains []string `json:"domains,omitempty"`
 }
 
 // CertificateMode says where platform certificates come from.
@@ -46,6 +54,12 @@ const (
 func DefaultAPIBases() []string {
 	return []string{"https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com"}
 }
+
+// The hosts of the openid exchange.
+const (
+	DefaultOpenIDBase     = "https://api.weixin.qq.com"
+	DefaultOpenIDOpenBase = "https://open.weixin.qq.com"
+)
 
 // PublicKeyConfig is one WeChat Pay public key (微信支付公钥).
 type PublicKeyConfig struct {
@@ -91,6 +105,13 @@ type Config struct {
 	// APIBases are the hosts of the API, the main one first. Default:
 	// [DefaultAPIBases].
 	APIBases []string
+	// OpenIDBase is the origin where codes are exchanged for openids. Default:
+	// [DefaultOpenIDBase]; of a sandbox merchant, the sandbox.
+	OpenIDBase string
+	// OpenIDOpenBase is the origin of the authorize page, which a user's
+	// browser is sent to. Default: [DefaultOpenIDOpenBase]; of a sandbox
+	// merchant, the sandbox.
+	OpenIDOpenBase string
 	// EgressProxy is an http, https or socks5 URL that calls go through. Empty:
 	// none, not even one from the environment.
 	EgressProxy string
@@ -124,6 +145,7 @@ func (c Config) printable() any {
 		ForceNotifyURL  bool            `json:"force_notify_url,omitempty"`
 		ServiceProvider bool            `json:"service_provider,omitempty"`
 		APIBases        []string        `json:"api_base,omitempty"`
+		OpenIDBases     []string        `json:"openid_base,omitempty"`
 		EgressProxy     string          `json:"egress_proxy,omitempty"`
 		Sandbox         string          `json:"sandbox,omitempty"`
 	}{
@@ -138,6 +160,11 @@ func (c Config) printable() any {
 	}
 	for _, key := range c.PublicKeys {
 		shown.PublicKeys = append(shown.PublicKeys, publicKey{ID: key.ID})
+	}
+	for _, base := range []string{c.OpenIDBase, c.OpenIDOpenBase} {
+		if base != "" {
+			shown.OpenIDBases = append(shown.OpenIDBases, redactURL(base))
+		}
 	}
 	for _, base := range c.APIBases {
 		shown.APIBases = append(shown.APIBases, redactURL(base))

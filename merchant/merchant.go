@@ -28,6 +28,8 @@ type Merchant struct {
 	forceNotifyURL  bool
 	serviceProvider bool
 	bases           []string
+	openidBase      string
+	openBase        string
 	sandbox         bool
 	certificates    CertificateMode
 	configuredApps  []App
@@ -99,6 +101,7 @@ func New(cfg Config, deps Deps) (*Merchant, error) {
 	}
 	m.notifyURL, m.forceNotifyURL = cfg.NotifyURL, cfg.ForceNotifyURL
 	m.bases, m.sandbox = checked.bases, cfg.Sandbox != ""
+	m.openidBase, m.openBase = checked.openidBase, checked.openBase
 	m.certificates = checked.certificates
 	m.configuredApps = checked.apps
 	m.warnings = checked.warnings
@@ -173,9 +176,7 @@ func (m *Merchant) Adopt(from *Merchant) {
 		return
 	}
 	adopted := *held
-	if adopted.apps = m.configuredApps; len(adopted.apps) == 0 {
-		adopted.apps = held.offered
-	}
+	adopted.apps = appsOf(m.configuredApps, held.offered)
 	adopted.keys = newKeySet(m.now, ofKind(held.keys.All(), KindPublicKey), ofKind(held.keys.All(), KindCertificate))
 	m.state.CompareAndSwap(mine, &adopted)
 }
@@ -200,6 +201,17 @@ func (m *Merchant) HasApp(appid string) bool {
 	return false
 }
 
+// App returns the one of Apps with that appid, and whether there is one.
+func (m *Merchant) App(appid string) (App, bool) {
+	for _, app := range m.state.Load().apps {
+		if app.Appid == appid {
+			app.Domains = slices.Clone(app.Domains)
+			return app, true
+		}
+	}
+	return App{}, false
+}
+
 // DefaultApp returns the first of Apps, the zero App when there is none.
 func (m *Merchant) DefaultApp() App {
 	if apps := m.state.Load().apps; len(apps) > 0 {
@@ -218,6 +230,10 @@ func (m *Merchant) NotifyURL() (url string, force bool) { return m.notifyURL, m.
 // APIBases returns scheme://host[:port] of the API, the main one first; of a
 // sandbox merchant, the sandbox. The slice is the caller's.
 func (m *Merchant) APIBases() []string { return slices.Clone(m.bases) }
+
+// OpenIDBases returns scheme://host[:port] of the host that exchanges codes for
+// openids, and of the page where users authorize.
+func (m *Merchant) OpenIDBases() (exchange, authorize string) { return m.openidBase, m.openBase }
 
 // Sandbox reports whether the merchant takes its keys from a sandbox.
 func (m *Merchant) Sandbox() bool { return m.sandbox }

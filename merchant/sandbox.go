@@ -92,11 +92,17 @@ func (m *Merchant) fetchSandbox(ctx context.Context, held [sha256.Size]byte, hav
 // before, not join them: a sandbox that was restarted is another platform.
 func (m *Merchant) parseSandboxKeys(body []byte) (*state, error) {
 	var answer struct {
-		Mchid      string   `json:"mchid"`
-		Appids     []string `json:"appids"`
-		SerialNo   string   `json:"serial_no"`
-		PrivateKey string   `json:"private_key"`
-		APIv3Key   string   `json:"apiv3_key"`
+		Mchid  string   `json:"mchid"`
+		Appids []string `json:"appids"`
+		Apps   []struct {
+			Appid   string   `json:"appid"`
+			Type    AppType  `json:"type"`
+			Secret  string   `json:"secret"`
+			Domains []string `json:"domains"`
+		} `json:"apps"`
+		SerialNo   string `json:"serial_no"`
+		PrivateKey string `json:"private_key"`
+		APIv3Key   string `json:"apiv3_key"`
 		PublicKeys []struct {
 			ID  string `json:"id"`
 			PEM string `json:"pem"`
@@ -131,9 +137,22 @@ func (m *Merchant) parseSandboxKeys(body []byte) (*state, error) {
 		}
 		s.offered = append(s.offered, App{Appid: appid, Type: AppOfficial})
 	}
-	if s.apps = m.configuredApps; len(s.apps) == 0 {
-		s.apps = s.offered
+	for _, a := range answer.Apps {
+		i := slices.IndexFunc(s.offered, func(app App) bool { return app.Appid == a.Appid })
+		if i < 0 {
+			return nil, errors.New("apps: one is not among the appids")
+		}
+		s.offered[i].Type, s.offered[i].Domains = a.Type, a.Domains
+		if a.Secret != "" {
+			s.offered[i].Secret = NewSecret(a.Secret)
+		}
 	}
+	var c checker
+	if c.apps(s.offered); len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	s.offered = c.out.apps
+	s.apps = appsOf(m.configuredApps, s.offered)
 	var publicKeys, certificates []Key
 	for _, k := range answer.PublicKeys {
 		public, err := parsePublicKey(k.PEM)
@@ -171,4 +190,19 @@ func (m *Merchant) parseSandboxKeys(body []byte) (*state, error) {
 	}
 	s.keys = newKeySet(m.now, publicKeys, certificates)
 	return s, nil
+}
+
+// appsOf returns the apps in force: those the block lists, else the sandbox's.
+// A listed one without a secret has the one the sandbox gives it.
+func appsOf(configured, offered []App) []App {
+	if len(configured) == 0 {
+		return offered
+	}
+	apps := slices.Clone(configured)
+	for i, app := range apps {
+		if at := slices.IndexFunc(offered, func(o App) bool { return o.Appid == app.Appid }); at >= 0 && app.Secret.Empty() {
+			apps[i].Secret = offered[at].Secret
+		}
+	}
+	return apps
 }

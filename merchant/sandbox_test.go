@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -101,9 +102,48 @@ func TestSandboxAppsOfTheBlockWin(t *testing.T) {
 	h := newSandboxHarness(t, s, app)
 	h.Start(nil)
 	h.wantTimer(t, sandboxLeast, sandboxMost)
-	if apps := h.Apps(); len(apps) != 1 || apps[0] != app {
+	if apps := h.Apps(); len(apps) != 1 || !reflect.DeepEqual(apps[0], app) {
 		t.Errorf("apps %v", apps)
 	}
+}
+
+// TestSandboxGivesSecrets: AppSecrets come with the keys; one that the block
+// holds itself wins, and both outlive a reload.
+func TestSandboxGivesSecrets(t *testing.T) {
+	s := newFakeSandbox(t)
+	s.set(func(s *fakeSandbox) {
+		s.answer["apps"] = []any{
+			map[string]any{"appid": "wx8888888888888888", "type": "official", "secret": "offered-1", "domains": []string{"Shop.example.com"}},
+			map[string]any{"appid": "wxd678efh567hg6786", "type": "miniprogram", "secret": "offered-2"},
+		}
+	})
+	h := newSandboxHarness(t, s)
+	h.Start(nil)
+	h.wantTimer(t, sandboxLeast, sandboxMost)
+	official, _ := h.App("wx8888888888888888")
+	mini, _ := h.App("wxd678efh567hg6786")
+	if official.Secret.Reveal() != "offered-1" || !reflect.DeepEqual(official.Domains, []string{"shop.example.com"}) ||
+		mini.Secret.Reveal() != "offered-2" || mini.Type != AppMiniProgram {
+		t.Errorf("apps %v", h.Apps())
+	}
+	if exchange, authorize := h.OpenIDBases(); exchange != s.URL || authorize != s.URL {
+		t.Errorf("openid bases %s, %s", exchange, authorize)
+	}
+
+	own := newSandboxHarness(t, s, App{Appid: "wx8888888888888888", Secret: NewSecret("own")}, App{Appid: "wxd678efh567hg6786"})
+	own.Adopt(h.Merchant)
+	check := func() {
+		t.Helper()
+		first, _ := own.App("wx8888888888888888")
+		second, _ := own.App("wxd678efh567hg6786")
+		if first.Secret.Reveal() != "own" || second.Secret.Reveal() != "offered-2" || second.Type != AppOfficial {
+			t.Errorf("apps %v", own.Apps())
+		}
+	}
+	check() // adopted
+	own.Start(nil)
+	own.wantTimer(t, sandboxLeast, sandboxMost)
+	check() // fetched
 }
 
 func TestSandboxBackoffAndRotation(t *testing.T) {
@@ -225,7 +265,7 @@ func TestAdopt(t *testing.T) {
 	old.wantTimer(t, sandboxLeast, sandboxMost)
 	fresh.Adopt(old.Merchant)
 	wantKeys(t, fresh, baseTime, sandboxKeyID, serialOf(1))
-	if err := fresh.Ready(); err != nil || fresh.DefaultApp() != app {
+	if err := fresh.Ready(); err != nil || !reflect.DeepEqual(fresh.DefaultApp(), app) {
 		t.Errorf("Ready: %v; apps %v", err, fresh.Apps())
 	}
 	if s.requests.Load() != 1 {

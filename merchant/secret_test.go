@@ -37,6 +37,7 @@ func printings(t *testing.T, value any) map[string]string {
 func TestSecretsDoNotPrint(t *testing.T) {
 	cfg := goodConfig()
 	cfg.APIv3Keys = []string{testAPIv3, testAPIv3b}
+	cfg.Apps[0].Secret = NewSecret(testAPIv3)
 	m := wantNew(t, cfg, Deps{})
 	credential, err := m.Credential()
 	if err != nil {
@@ -58,6 +59,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		"PrivateKey": key, "*PrivateKey": &key, "[]PrivateKey": []PrivateKey{key},
 		"Credential": credential, "*Credential": &credential, "[]Credential": []Credential{credential},
 		"Config": cfg, "*Config": &cfg, "[]Config": []Config{cfg}, "map of Config": map[string]any{"shop": cfg},
+		"App": cfg.Apps[0], "[]App": cfg.Apps, "App of a Merchant": m.DefaultApp(),
 		"*Merchant": m, "[]*Merchant": []*Merchant{m},
 		"nested": nested, "*nested": &nested,
 	} {
