@@ -37,7 +37,7 @@ func (a *App) parseMerchant(d *caddyfile.Dispenser) error {
 //
 //	merchant <name> {
 //		mchid       <mchid>
-//		app         <appid> official | miniprogram | app       # repeatable, first is the default
+//		app         <appid> official | miniprogram | app [secret <AppSecret>] [domain <host...>]   # repeatable, first is the default
 //		serial_no   <merchant API certificate serial>
 //		private_key <pem file or placeholder>
 //		apiv3_key   <key> [<key>]                              # one or two (rotation)
@@ -46,6 +46,7 @@ func (a *App) parseMerchant(d *caddyfile.Dispenser) error {
 //		notify_url  <url> [force]                              # force: replaces any
 //		service_provider                                       # mchid is a 服务商
 //		api_base    <url...>                                   # default: https://api.mch.weixin.qq.com https://api2.mch.weixin.qq.com
+//		openid_base <url> [<url>]                              # default: https://api.weixin.qq.com https://open.weixin.qq.com
 //		egress_proxy <url>
 //		sandbox     <url>                                      # instead of keys and api_base
 //	}
@@ -56,16 +57,7 @@ func (m *Merchant) unmarshalBlock(d *caddyfile.Dispenser, name string) error {
 	}
 	block.options = []option{
 		{name: "mchid", syntax: "<mchid>", min: 1, max: 1, set: text(&m.Mchid)},
-		{name: "app", syntax: "<appid> official | miniprogram | app", min: 2, max: -1, repeat: true, set: func(args []string) error {
-			if len(args) > 2 && args[2] == "secret" {
-				return fmt.Errorf("%q is not in this version of caddy-wechatpay yet; remove it to load the configuration", "app … secret")
-			}
-			if len(args) > 2 {
-				return fmt.Errorf("surplus argument %q; syntax: app <appid> official | miniprogram | app", args[2])
-			}
-			m.Apps = append(m.Apps, MerchantApp{Appid: args[0], Type: args[1]})
-			return nil
-		}},
+		{name: "app", syntax: appSyntax, min: 2, max: -1, repeat: true, set: m.addApp},
 		{name: "serial_no", syntax: "<serial>", min: 1, max: 1, set: text(&m.SerialNo)},
 		{name: "private_key", syntax: "<pem file or placeholder>", min: 1, max: 1, secret: true, set: text(&m.PrivateKey)},
 		{name: "apiv3_key", syntax: "<key> [<key>]", min: 1, max: 2, secret: true, set: func(args []string) error {
@@ -94,6 +86,10 @@ func (m *Merchant) unmarshalBlock(d *caddyfile.Dispenser, name string) error {
 			m.APIBases = args
 			return nil
 		}},
+		{name: "openid_base", syntax: "<url> [<url>]", min: 1, max: 2, set: func(args []string) error {
+			m.OpenIDBases = args
+			return nil
+		}},
 		{name: "egress_proxy", syntax: "<url>", min: 1, max: 1, secret: true, set: text(&m.EgressProxy)},
 		{name: "sandbox", syntax: "<url>", min: 1, max: 1, set: text(&m.Sandbox)},
 	}
@@ -101,6 +97,37 @@ func (m *Merchant) unmarshalBlock(d *caddyfile.Dispenser, name string) error {
 		return err
 	}
 	return block.check(d, m.validate(name))
+}
+
+const appSyntax = "<appid> official | miniprogram | app [secret <AppSecret>] [domain <host...>]"
+
+// addApp reads one app. Its errors repeat nothing that may be a secret whose
+// keyword was forgotten.
+func (m *Merchant) addApp(args []string) error {
+	app := MerchantApp{Appid: args[0], Type: args[1]}
+	for rest := args[2:]; len(rest) > 0; {
+		word, values := rest[0], rest[1:]
+		switch {
+		case word == "secret" && app.Secret != "":
+			return fmt.Errorf("duplicate secret; syntax: app %s", appSyntax)
+		case word == "secret" && len(values) > 0 && values[0] != "domain":
+			if values[0] == "" {
+				return fmt.Errorf("the secret is empty; syntax: app %s", appSyntax)
+			}
+			app.Secret, rest = values[0], values[1:]
+		case word == "domain" && len(values) > 0 && values[0] != "secret":
+			for len(values) > 0 && values[0] != "secret" && values[0] != "domain" {
+				app.Domains, values = append(app.Domains, values[0]), values[1:]
+			}
+			rest = values
+		case word == "secret" || word == "domain":
+			return fmt.Errorf("missing argument of %s; syntax: app %s", word, appSyntax)
+		default:
+			return fmt.Errorf("surplus argument; syntax: app %s", appSyntax)
+		}
+	}
+	m.Apps = append(m.Apps, app)
+	return nil
 }
 
 // setPlatformCertificates reads `auto`, `off` or a list of files.

@@ -40,6 +40,11 @@ type Merchant struct {
 	// WeChat Pay's hosts, the main one first. Default:
 	// `https://api.mch.weixin.qq.com`, `https://api2.mch.weixin.qq.com`.
 	APIBases []string `json:"api_bases,omitempty"`
+	// Where codes are exchanged for openids, and the host of the page where users
+	// authorize. https, or any scheme on a loopback address. Default:
+	// `https://api.weixin.qq.com`, `https://open.weixin.qq.com`; with `sandbox`,
+	// the sandbox for both.
+	OpenIDBases []string `json:"openid_bases,omitempty"`
 	// A proxy for calls to WeChat: an http, https or socks5 URL. Default: none;
 	// the environment's proxy settings are not used.
 	EgressProxy string `json:"egress_proxy,omitempty"`
@@ -54,6 +59,14 @@ type MerchantApp struct {
 	Appid string `json:"appid"`
 	// `official` (公众号), `miniprogram` (小程序) or `app`.
 	Type string `json:"type"`
+	// The AppSecret, which exchanges a user's code for an openid; placeholders are
+	// resolved when the configuration is loaded. Default: no openids for this app;
+	// with `sandbox`, the sandbox's.
+	Secret string `json:"secret,omitempty"`
+	// The hosts, with a port unless it is the scheme's own, that WeChat may send
+	// users of an official account back to (网页授权域名). Each stands for itself,
+	// not for its subdomains. Default: none, so no authorize URL is built.
+	Domains []string `json:"domains,omitempty"`
 }
 
 // PublicKey is one of WeChat Pay's public keys.

@@ -17,9 +17,6 @@ func (m *Merchant) resolve(name string) (merchant.Config, error) {
 		ForceNotifyURL:  m.ForceNotifyURL,
 		ServiceProvider: m.ServiceProvider,
 	}
-	for _, app := range m.Apps {
-		cfg.Apps = append(cfg.Apps, merchant.App{Appid: app.Appid, Type: merchant.AppType(app.Type)})
-	}
 
 	// plain resolves options that may be left out.
 	var err error
@@ -32,6 +29,19 @@ func (m *Merchant) resolve(name string) (merchant.Config, error) {
 		if err == nil && value != "" {
 			*into, err = resolvePEM(option, value)
 		}
+	}
+	for _, app := range m.Apps {
+		one := merchant.App{Appid: app.Appid, Type: merchant.AppType(app.Type)}
+		for _, domain := range app.Domains {
+			var text string
+			plain("app "+app.Appid+": domain", domain, &text)
+			one.Domains = append(one.Domains, text)
+		}
+		var secret string
+		if plain("app "+app.Appid+": secret", app.Secret, &secret); secret != "" {
+			one.Secret = merchant.NewSecret(secret)
+		}
+		cfg.Apps = append(cfg.Apps, one)
 	}
 	plain("mchid", m.Mchid, &cfg.Mchid)
 	plain("serial_no", m.SerialNo, &cfg.SerialNo)
@@ -58,6 +68,11 @@ func (m *Merchant) resolve(name string) (merchant.Config, error) {
 	plain("notify_url", m.NotifyURL, &cfg.NotifyURL)
 	plain("egress_proxy", m.EgressProxy, &cfg.EgressProxy)
 	plain("sandbox", m.Sandbox, &cfg.Sandbox)
+	for i, into := range []*string{&cfg.OpenIDBase, &cfg.OpenIDOpenBase} {
+		if i < len(m.OpenIDBases) {
+			plain("openid_base", m.OpenIDBases[i], into)
+		}
+	}
 	for _, base := range m.APIBases {
 		var text string
 		plain("api_base", base, &text)
@@ -69,12 +84,19 @@ func (m *Merchant) resolve(name string) (merchant.Config, error) {
 // warnings tells of secrets that stand in the configuration itself, where
 // `GET /config/` and the autosaved file show them.
 func (m *Merchant) warnings() []string {
+	var out []string
 	for _, key := range m.APIv3Keys {
 		if !isPlaceholder(key) {
-			return []string{"apiv3_key stands in the configuration in clear; use {env.NAME} or {file./path}"}
+			out = append(out, "apiv3_key stands in the configuration in clear; use {env.NAME} or {file./path}")
+			break
 		}
 	}
-	return nil
+	for _, app := range m.Apps {
+		if app.Secret != "" && !isPlaceholder(app.Secret) && m.Sandbox == "" {
+			out = append(out, "the secret of app "+app.Appid+" stands in the configuration in clear; use {env.NAME} or {file./path}")
+		}
+	}
+	return out
 }
 
 // merchantMetrics counts key refreshes.

@@ -147,6 +147,9 @@ func (m *Merchant) validate(name string) error {
 		if slices.ContainsFunc(m.Apps[:i], func(other MerchantApp) bool { return other.Appid == app.Appid }) {
 			return &optionError{option, fmt.Errorf("%s: duplicate app %q", block, app.Appid)}
 		}
+		if err := app.validate(); err != nil {
+			return &optionError{option, invalid(block, "app", "%w", err)}
+		}
 	}
 	if err := m.validateURLs(block); err != nil {
 		return err
@@ -155,6 +158,25 @@ func (m *Merchant) validate(name string) error {
 		return m.validateSandbox(block)
 	}
 	return m.validateKeys(block)
+}
+
+// domainForm is a host, with or without a port.
+var domainForm = regexp.MustCompile(`^[0-9A-Za-z](?:[0-9A-Za-z.-]{0,251}[0-9A-Za-z])?(?::[0-9]{1,5})?$`)
+
+// validate checks the domains of one app.
+func (app MerchantApp) validate() error {
+	if len(app.Domains) > 0 && app.Type != "official" {
+		return errors.New("domain belongs to an official account; no browser is sent back to a mini program or an app")
+	}
+	for i, domain := range app.Domains {
+		if !hasPlaceholder(domain) && !domainForm.MatchString(domain) {
+			return errors.New("domain is a host such as shop.example.com, without scheme or path")
+		}
+		if slices.ContainsFunc(app.Domains[:i], func(other string) bool { return strings.EqualFold(other, domain) }) {
+			return errors.New("a domain stands there twice; remove one")
+		}
+	}
+	return nil
 }
 
 // validateURLs checks notify_url, api_base, sandbox and egress_proxy. Errors
@@ -176,6 +198,14 @@ func (m *Merchant) validateURLs(block string) error {
 	for _, base := range m.APIBases {
 		if err := validateHost(base); err != nil {
 			return invalid(block, "api_base", "%w", err)
+		}
+	}
+	if len(m.OpenIDBases) > 2 {
+		return invalid(block, "openid_base", "there are two: of the exchange, and of the authorize page")
+	}
+	for _, base := range m.OpenIDBases {
+		if err := validateHost(base); err != nil {
+			return invalid(block, "openid_base", "%w", err)
 		}
 	}
 	if m.Sandbox != "" {

@@ -26,9 +26,13 @@ func TestValidateJSON(t *testing.T) {
 		config interface{ check() error }
 		want   string // part of the error; empty: none
 	}{
-		"merchant":                     {with(func(*Merchant) {}), ""},
-		"null merchant":                {merchantCheck{nil}, "it is null"},
-		"merchant without app type":    {with(func(m *Merchant) { m.Apps = []MerchantApp{{Appid: "wx8888888888888888"}} }), `invalid option "app"`},
+		"merchant":                  {with(func(*Merchant) {}), ""},
+		"null merchant":             {merchantCheck{nil}, "it is null"},
+		"merchant without app type": {with(func(m *Merchant) { m.Apps = []MerchantApp{{Appid: "wx8888888888888888"}} }), `invalid option "app"`},
+		"too many openid bases":     {with(func(m *Merchant) { m.OpenIDBases = []string{"https://a", "https://b", "https://c"} }), "there are two"},
+		"app with domains and no type": {with(func(m *Merchant) {
+			m.Apps = []MerchantApp{{Appid: "wx8888888888888888", Domains: []string{"a.example.com"}}}
+		}), `invalid option "app"`},
 		"force without URL":            {with(func(m *Merchant) { m.ForceNotifyURL = true }), "force needs a URL"},
 		"three keys":                   {with(func(m *Merchant) { m.APIv3Keys = []string{"{a}", "{b}", "{c}"} }), "3 keys are given"},
 		"empty key":                    {with(func(m *Merchant) { m.APIv3Keys = []string{""} }), "32 bytes, this one has 0"},
