@@ -99,7 +99,7 @@ var notCharged = map[string]bool{
 // moved on in the meantime (a callback, a query) stays where it is.
 func created(o *storage.Order, before *storage.Order, res send.Result, known bool) bool {
 	if known && res.Outcome == send.Succeeded {
-		return exists(o, gjson.GetBytes(res.Body, "code_url").String())
+		return exists(o, gjson.GetBytes(res.Body, "code_url").String(), gjson.GetBytes(res.Body, "prepay_id").String())
 	}
 	if o.State != storage.OrderIntended && o.State != storage.OrderUnknown {
 		return false
@@ -120,16 +120,19 @@ func created(o *storage.Order, before *storage.Order, res send.Result, known boo
 	return true
 }
 
-// exists notes that WeChat Pay has the order, and its newest code_url.
-func exists(o *storage.Order, codeURL string) (changed bool) {
+// exists notes that WeChat Pay has the order, and its newest code_url or
+// prepay_id.
+func exists(o *storage.Order, codeURL, prepayID string) (changed bool) {
 	switch o.State {
 	case storage.OrderIntended, storage.OrderUnknown, storage.OrderRejected:
-		o.State, o.CodeURL = storage.OrderCreated, codeURL
+		o.State, o.CodeURL, o.PrepayID = storage.OrderCreated, codeURL, prepayID
 		return true
 	case storage.OrderCreated:
-		changed = codeURL != "" && codeURL != o.CodeURL
-		if changed {
-			o.CodeURL = codeURL
+		if codeURL != "" && codeURL != o.CodeURL {
+			o.CodeURL, changed = codeURL, true
+		}
+		if prepayID != "" && prepayID != o.PrepayID {
+			o.PrepayID, changed = prepayID, true
 		}
 		return changed
 	case storage.OrderRegistered, storage.OrderPaid, storage.OrderClosed:

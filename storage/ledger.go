@@ -94,6 +94,8 @@ type Order struct {
 	// ForeignNotifyURL is true when callbacks of the order go elsewhere.
 	ForeignNotifyURL bool   `json:"foreign_notify_url,omitempty"`
 	CodeURL          string `json:"code_url,omitempty"`
+	// PrepayID is what opens the payment of a JSAPI, mini program or App order.
+	PrepayID string `json:"prepay_id,omitempty"`
 
 	// RefundTotal and RefundCount sum up the refunds that succeeded or may yet.
 	RefundTotal Fen `json:"refund_total,omitempty"`
