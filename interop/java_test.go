@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// javaReceiver is examples/java, compiled for Java 8.
-func javaReceiver(t *testing.T) receiver {
+// javaClasses compiles examples/java for Java 8.
+func javaClasses(t *testing.T) (java, classes string) {
 	t.Helper()
 	const packages = "default-jdk-headless"
 	java, javac := tool(t, "java", packages), tool(t, "javac", packages)
@@ -21,7 +21,7 @@ func javaReceiver(t *testing.T) receiver {
 	if err != nil || len(sources) == 0 {
 		t.Fatalf("no sources in examples/java: %v", err)
 	}
-	classes := t.TempDir()
+	classes = t.TempDir()
 	// -options: JDK 21 and later call release 8 obsolete.
 	compile := exec.Command(javac, append([]string{
 		"--release", "8", "-encoding", "UTF-8", "-Xlint:all,-options", "-Werror", "-d", classes,
@@ -30,6 +30,13 @@ func javaReceiver(t *testing.T) receiver {
 	if _, err := runTool(t, 2*time.Minute, compile); err != nil {
 		t.Fatal(err)
 	}
+	return java, classes
+}
+
+// javaReceiver is examples/java.
+func javaReceiver(t *testing.T) receiver {
+	t.Helper()
+	java, classes := javaClasses(t)
 	return receiver{
 		serve: func(t *testing.T, port int, env []string) *process {
 			cmd := exec.Command(java, "-cp", classes, "Receiver", "127.0.0.1", strconv.Itoa(port))
@@ -66,3 +73,16 @@ func javaReceiver(t *testing.T) receiver {
 func TestJavaAlone(t *testing.T) { javaReceiver(t).testAlone(t) }
 
 func TestJavaBehindGateway(t *testing.T) { javaReceiver(t).testBehindGateway(t) }
+
+// javaCaller is examples/java/Pay.java.
+func javaCaller(t *testing.T) exampleCaller {
+	t.Helper()
+	java, classes := javaClasses(t)
+	return func(args ...string) *exec.Cmd {
+		return exec.Command(java, append([]string{"-cp", classes, "Pay"}, args...)...)
+	}
+}
+
+func TestJavaFlows(t *testing.T) { javaCaller(t).testFlows(t) }
+
+func TestJavaOutcomes(t *testing.T) { javaCaller(t).testOutcomes(t) }

@@ -56,3 +56,16 @@ func phpReceiver(t *testing.T) receiver {
 func TestPHPAlone(t *testing.T) { phpReceiver(t).testAlone(t) }
 
 func TestPHPBehindGateway(t *testing.T) { phpReceiver(t).testBehindGateway(t) }
+
+// phpCaller is examples/php/pay.php.
+func phpCaller(t *testing.T) exampleCaller {
+	t.Helper()
+	php := tool(t, "php", "php-cli")
+	return func(args ...string) *exec.Cmd {
+		return exec.Command(php, append([]string{"../examples/php/pay.php"}, args...)...)
+	}
+}
+
+func TestPHPFlows(t *testing.T) { phpCaller(t).testFlows(t) }
+
+func TestPHPOutcomes(t *testing.T) { phpCaller(t).testOutcomes(t) }

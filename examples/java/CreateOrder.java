@@ -1,10 +1,4 @@
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.OutputStream;
-import java.net.HttpURLConnection;
-import java.net.URL;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Paths;
 import java.util.Map;
 import java.util.TreeMap;
@@ -26,7 +20,7 @@ public final class CreateOrder {
             System.exit(2);
         }
         String number = args[0];
-        String mchid = setting("MCHID");
+        String mchid = Gateway.setting("MCHID");
         Map<String, String> lines = new TreeMap<>();
         StringBuilder subs = new StringBuilder();
         for (int i = 1; i < args.length; i++) {
@@ -40,53 +34,14 @@ public final class CreateOrder {
                     .append(",\"attach\":\"example\"")
                     .append(",\"amount\":{\"total_amount\":").append(fen).append(",\"currency\":\"CNY\"}}");
         }
-        new Orders(Paths.get(setting("ORDERS_DIR"))).create(number, lines);
+        new Orders(Paths.get(Gateway.setting("ORDERS_DIR"))).create(number, lines);
 
         // notify_url 由网关的 merchant 块补上。
-        String body = "{\"combine_appid\":" + Json.quote(setting("APPID"))
+        String body = "{\"combine_appid\":" + Json.quote(Gateway.setting("APPID"))
                 + ",\"combine_mchid\":" + Json.quote(mchid)
                 + ",\"combine_out_trade_no\":" + Json.quote(number)
                 + ",\"sub_orders\":[" + subs + "]}";
-        System.out.println(send(body));
-    }
-
-    private static String send(String body) throws IOException {
-        URL url = new URL(setting("GATEWAY_URL") + "/v3/combine-transactions/native");
-        HttpURLConnection call = (HttpURLConnection) url.openConnection();
-        call.setRequestMethod("POST");
-        call.setInstanceFollowRedirects(false);
-        call.setConnectTimeout(5_000);
-        call.setReadTimeout(30_000);
-        call.setRequestProperty("Authorization", "Bearer " + setting("GATEWAY_TOKEN"));
-        call.setRequestProperty("Content-Type", "application/json");
-        call.setRequestProperty("Accept", "application/json");
-        call.setDoOutput(true);
-        try (OutputStream out = call.getOutputStream()) {
-            out.write(body.getBytes(StandardCharsets.UTF_8));
-        }
-        int status = call.getResponseCode();
-        String answer = read(status < 400 ? call.getInputStream() : call.getErrorStream());
-        if (status != 200) {
-            // 结果不明（超时、500）时用同一个订单号重试，绝不能换号：换号可能让用户付两次。
-            throw new IOException("order not created: " + status + " " + answer);
-        }
-        return (String) Json.object(Json.parse(answer)).get("code_url");
-    }
-
-    private static String read(InputStream in) throws IOException {
-        ByteArrayOutputStream out = new ByteArrayOutputStream();
-        byte[] buffer = new byte[8192];
-        for (int n; in != null && (n = in.read(buffer)) >= 0; ) {
-            out.write(buffer, 0, n);
-        }
-        return new String(out.toByteArray(), StandardCharsets.UTF_8);
-    }
-
-    private static String setting(String name) {
-        String value = System.getenv(name);
-        if (value == null || value.isEmpty()) {
-            throw new IllegalStateException(name + " is not set");
-        }
-        return value;
+        // 结果不明时用同一个订单号重发，绝不能换号：换号可能让用户付两次。
+        System.out.println(Gateway.settle("/v3/combine-transactions/native", body).get("code_url"));
     }
 }
