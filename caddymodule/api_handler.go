@@ -187,7 +187,6 @@ func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set, rules guard.
 		Ledger:   g.store,
 		Callers:  callers,
 		Rules:    rules,
-		Counters: g.store.countersOf(m.Mchid()),
 		Logger:   g.log,
 		Observer: callObserver{observer: g.app.observer, merchant: m.Name()},
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -39,16 +38,8 @@ const drainBound = 4 * time.Second
 // pooledStore is an open store and the requests that are using it.
 type pooledStore struct {
 	storage.Store
-	key      string
-	users    userCount
-	counters sync.Map // mchid → *payops.Counters
-}
-
-// countersOf returns what rate rules count for a merchant number. They live as
-// long as the store: a reload forgets nothing.
-func (p *pooledStore) countersOf(mchid string) *payops.Counters {
-	c, _ := p.counters.LoadOrStore(mchid, payops.NewCounters())
-	return c.(*payops.Counters)
+	key   string
+	users userCount
 }
 
 // storeLocks holds a lock per store key. The pool forgets a store before it is

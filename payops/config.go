@@ -49,9 +49,6 @@ type Config struct {
 	// Limits says what callers may do at most, by their names. Default: nothing
 	// is limited.
 	Limits map[string]guard.Limit
-	// Counters hold what limits count; an API that replaces another one is given
-	// its counters. Default: new ones.
-	Counters *Counters
 	// HTTP carries the calls. Default: the merchant's client.
 	HTTP *http.Client
 	// Now is the clock. Default: time.Now.
@@ -103,7 +100,6 @@ type API struct {
 	locks    keyLocks
 	rules    guard.Policy
 	limits   map[string]guard.Limit
-	counters *Counters
 
 	maxUpload, maxDownload int64
 	downloadTimeout        time.Duration
@@ -123,10 +119,7 @@ func New(cfg Config) (*API, error) {
 		maxBody: cfg.MaxBody, timeout: cfg.Timeout, ids: &idSource{rand: cfg.Rand},
 		maxUpload: cfg.MaxUpload, maxDownload: cfg.MaxDownload, downloadTimeout: cfg.DownloadTimeout,
 		uploads: make(chan struct{}, uploadSlots),
-		rules:   cfg.Rules, limits: maps.Clone(cfg.Limits), counters: cfg.Counters,
-	}
-	if a.counters == nil {
-		a.counters = NewCounters()
+		rules:   cfg.Rules, limits: maps.Clone(cfg.Limits),
 	}
 	if a.now == nil {
 		a.now = time.Now

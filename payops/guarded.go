@@ -10,25 +10,6 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
-// Counters hold what rules and limits count in memory: refund requests that
-// failed within a second, those for old orders within a minute, and what callers
-// refunded today. Everything else that is counted is in the ledger. One value
-// may serve several APIs of one merchant, at once or one after the other, so that
-// a new configuration goes on counting; a restart starts at nothing. Safe for
-// concurrent use.
-type Counters struct {
-	failures, old *guard.Window
-	days          guard.Days
-}
-
-// NewCounters makes counters that have counted nothing.
-func NewCounters() *Counters {
-	return &Counters{
-		failures: guard.NewWindow(guard.MaxFailures, guard.FailureSpan),
-		old:      guard.NewWindow(guard.MaxOldRefunds, guard.OldSpan),
-	}
-}
-
 // ruledOut is the answer to a request that a rule refuses.
 func ruledOut(r *guard.Refusal) *refusal {
 	code := codeInvalid

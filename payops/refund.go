@@ -46,28 +46,19 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 		keys.Order = order.Key
 	}
 	limit := a.limits[q.caller.Name]
-	giveBack := func() {}
-	if !facts.Reserved() {
-		var ok bool
-		if giveBack, ok = a.counters.days.Take(q.caller.Name, d.refund.Amount, limit.RefundPerDay, a.now()); !ok {
-			return overLimit(guard.LimitRefundPerDay, "the caller may not refund that much today", guard.Tomorrow(a.now()))
-		}
-	}
+	counts := newRefundCounts(d.refund.Key.Mchid, q.caller.Name, limit, &facts, a.now())
+	keys.Memos = counts.keys()
 	var before *storage.Refund // that this call goes on with; nil for a new one
 	var result guard.Result
 	id, refused := a.beginRows(q, keys, d.refund.Order, func(rows *storage.Rows) error {
 		var refused *refusal
-		if before, result, refused = a.applying(rows, d, facts, limit); refused != nil {
+		if before, result, refused = a.applying(rows, d, facts, limit, counts); refused != nil {
 			return refused
 		}
 		return nil
 	})
 	if refused != nil {
-		giveBack()
 		return refused
-	}
-	if before != nil {
-		giveBack() // another gateway was first: it counts there
 	}
 	a.tell(w, result)
 	if order == nil && limit.RefundPerOrder != 0 {
@@ -76,15 +67,14 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 
 	res := a.send(q, id, q.path, d.body, true)
 	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
-	if res.Status >= http.StatusBadRequest {
-		a.counters.failures.Add(a.now())
-	}
+	counts.ended(res.Status >= http.StatusBadRequest, before == nil && known && res.Outcome != send.Succeeded, a.now())
+	keys.Memos = counts.keys()
 	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
+		if err := counts.settle(rows.Memos, d.refund.Amount); err != nil {
+			a.log.Error("what refunds count is not written", "error", err)
+		}
 		return rows.Refund != nil && a.applied(rows.Refund, rows.Order, before, res, known)
 	})
-	if before == nil && known && res.Outcome != send.Succeeded {
-		giveBack()
-	}
 	if d.order.ForeignNotifyURL {
 		w.Header().Add(headerWarning, warningForeign)
 	}
@@ -97,7 +87,7 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 // applying decides about an apply call on the rows that it is about to write, and
 // writes them. before is the refund as it stood, where its amount is reserved
 // already.
-func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, limit guard.Limit) (before *storage.Refund, result guard.Result, refused *refusal) {
+func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, limit guard.Limit, counts *refundCounts) (before *storage.Refund, result guard.Result, refused *refusal) {
 	facts.Known = rows.Refund
 	if rows.Order != nil && facts.Payment != nil {
 		payment := *facts.Payment
@@ -110,7 +100,11 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 		}
 		facts.Payment = &payment
 	}
-	now := a.now()
+	now := counts.at
+	var err error
+	if facts.FailureWait, facts.OldWait, err = counts.waits(rows.Memos); err != nil {
+		return nil, result, a.ledgerRefusal(err)
+	}
 	result = guard.Evaluate(a.rules, guard.Facts{Now: now, Refund: &facts, Notify: a.notifyFacts(&d.draft)})
 	if result.Refusal != nil {
 		return nil, result, ruledOut(result.Refusal)
@@ -124,8 +118,19 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 			return nil, result, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)
 		}
 	}
+	fresh := rows.Refund == nil || rows.Refund.State == storage.RefundRejected
+	spend := storage.Fen(0)
+	if fresh {
+		spend = d.refund.Amount
+	}
+	switch within, err := counts.take(rows.Memos, spend, limit); {
+	case err != nil:
+		return nil, result, a.ledgerRefusal(err)
+	case !within:
+		return nil, result, overLimit(guard.LimitRefundPerDay, "the caller may not refund that much today", guard.Tomorrow(now))
+	}
 	switch {
-	case rows.Refund == nil || rows.Refund.State == storage.RefundRejected:
+	case fresh:
 		refund := d.refund
 		refund.CreatedAt, refund.UpdatedAt = now, now
 		rows.Refund = &refund
@@ -230,7 +235,7 @@ func (a *API) orderOf(ctx context.Context, r *storage.Refund) (*storage.Order, *
 // refundFacts gathers what the rules look at, and asks WeChat Pay for what the
 // ledger does not know. The caller holds the order's lock.
 func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Order) (guard.Refund, *refusal) {
-	facts := guard.Refund{Stated: d.refund, FailureWait: a.counters.failures.Wait(a.now())}
+	facts := guard.Refund{Stated: d.refund}
 	known, err := a.ledger.Refund(ctx, d.refund.Key)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -261,9 +266,6 @@ func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Or
 		}
 	} else if !facts.Reserved() {
 		facts.Payment = a.askUnlisted(ctx, &d.refund)
-	}
-	if facts.Payment != nil && guard.Old(facts.Payment.PaidAt, a.now()) {
-		facts.OldWait = a.counters.old.Take(a.now())
 	}
 	return facts, nil
 }

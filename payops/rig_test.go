@@ -55,10 +55,10 @@ type rigOptions struct {
 	callers *caller.Set
 	mutate  func(*merchant.Config)
 
-	store    storage.Ledger // default: the rig's memLedger
-	rules    guard.Policy
-	limits   map[string]guard.Limit
-	counters *payops.Counters
+	store  storage.Ledger // default: the rig's memLedger
+	rules  guard.Policy
+	limits map[string]guard.Limit
+	now    func() time.Time // default: time.Now
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -67,7 +67,11 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.answer = codeURL
 	}
 	g := &rig{t: t, ledger: newMemLedger(), observer: &observer{}}
-	g.ledger.now = func() time.Time { return time.Now().Add(g.offset) }
+	if o.now == nil {
+		o.now = time.Now
+	}
+	now := func() time.Time { return o.now().Add(g.offset) }
+	g.ledger.now = now
 	g.wx = newWechat(t, o.answer)
 	if o.bases == nil {
 		o.bases = []string{g.wx.server.URL}
@@ -102,9 +106,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.store = g.ledger
 	}
 	g.api, err = payops.New(payops.Config{
-		Rules: o.rules, Limits: o.limits, Counters: o.counters,
+		Rules: o.rules, Limits: o.limits,
 		Merchant: m, Ledger: o.store, Callers: o.callers, HTTP: client, Observer: g.observer, Logger: o.log,
-		Now:     func() time.Time { return time.Now().Add(g.offset) },
+		Now:     now,
 		Timeout: o.timeout, Attempt: o.attempt, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
 			g.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -361,70 +360,105 @@ func TestLimitEdges(t *testing.T) {
 	}
 }
 
-func TestDays(t *testing.T) {
-	var d Days
+func TestDay(t *testing.T) {
+	l := Limit{RefundPerDay: 100}
+	if !l.WithinDay(60, 40) || l.WithinDay(60, 41) || l.WithinDay(101, 1) || !(Limit{}).WithinDay(1<<62, 1<<62) {
+		t.Error("per day")
+	}
 	late := time.Date(2026, 11, 22, 23, 59, 59, 0, china)
-	give, ok := d.Take("erp", 60, 100, late)
-	if !ok {
-		t.Fatal("the first")
-	}
-	if _, ok := d.Take("erp", 41, 100, late); ok {
-		t.Error("a fen too many")
-	}
-	if _, ok := d.Take("store", 100, 100, late); !ok {
-		t.Error("another caller")
-	}
-	if _, ok := d.Take("erp", 40, 100, late); !ok {
-		t.Error("to the limit")
-	}
-	give()
-	give()
-	if _, ok := d.Take("erp", 61, 100, late); ok {
-		t.Error("given back twice")
-	}
-	if _, ok := d.Take("erp", 60, 100, late); !ok {
-		t.Error("given back")
-	}
-	if _, ok := d.Take("erp", 100, 100, late.Add(Tomorrow(late))); !ok {
-		t.Error("the next day")
-	}
-	if Tomorrow(late) != time.Second {
+	if Tomorrow(late) != time.Second || Tomorrow(late.Add(time.Second)) != 24*time.Hour {
 		t.Error(Tomorrow(late))
+	}
+	if Day(late.UTC()) != "2026-11-22" || Day(late.Add(time.Second).UTC()) != "2026-11-23" {
+		t.Error(Day(late))
 	}
 }
 
 func TestWindow(t *testing.T) {
-	w := NewWindow(MaxFailures, FailureSpan)
+	w := FailureWindow
+	var e Events
 	for i := range MaxFailures {
-		if wait := w.Take(now.Add(time.Duration(i))); wait != 0 {
+		at := now.Add(time.Duration(i))
+		if wait := w.Wait(e, at); wait != 0 {
 			t.Fatal(i, wait)
 		}
+		e = w.Add(e, at)
 	}
-	if wait := w.Wait(now.Add(FailureSpan - 1)); wait != 1 {
+	if wait := w.Wait(e, now.Add(FailureSpan-1)); wait != 1 {
 		t.Error(wait)
 	}
-	if wait := w.Take(now.Add(FailureSpan)); wait != 0 {
+	if wait := w.Wait(e, now.Add(FailureSpan)); wait != 0 {
 		t.Error(wait)
 	}
-	if wait := w.Wait(now.Add(FailureSpan)); wait != 1 {
+	again := w.Add(e, now.Add(FailureSpan))
+	if wait := w.Wait(again, now.Add(FailureSpan)); wait != 1 {
 		t.Error("one place only:", wait)
 	}
-	var wg sync.WaitGroup
-	w = NewWindow(7, time.Hour)
-	var mu sync.Mutex
-	taken := 0
-	for range 50 {
-		wg.Go(func() {
-			if w.Take(now) == 0 {
-				mu.Lock()
-				defer mu.Unlock()
-				taken++
-			}
-		})
+	if len(e) != MaxFailures || len(again) != MaxFailures {
+		t.Error(len(e), len(again))
 	}
-	wg.Wait()
-	if taken != 7 {
-		t.Error(taken)
+	if until := w.Until(again); !until.Equal(now.Add(2*FailureSpan)) || !w.Until(nil).IsZero() {
+		t.Error(until)
+	}
+	// More than fit, as when several were on their way at once: the newest count.
+	for range 3 * MaxFailures {
+		e = w.Add(e, now.Add(FailureSpan/2))
+	}
+	if wait := w.Wait(e, now.Add(FailureSpan)); wait != FailureSpan/2 || len(e) != 1 {
+		t.Error(wait, len(e))
+	}
+	// A clock that is set back does not shut the gate for as long.
+	if wait := w.Wait(e, now.Add(-time.Hour)); wait != 0 {
+		t.Error(wait)
+	}
+	if e = w.Add(e, now.Add(-time.Hour)); len(e) != 1 || w.Wait(e, now.Add(-time.Hour)) != 0 {
+		t.Error(e)
+	}
+}
+
+// TestOldWindow: no minute sees more than it may, and what tells so stays small.
+func TestOldWindow(t *testing.T) {
+	w := OldWindow
+	var e Events
+	var sent []time.Time
+	at := now
+	waited := time.Duration(0)
+	for range 3 * MaxOldRefunds {
+		if wait := w.Wait(e, at); wait > 0 {
+			at, waited = at.Add(wait), waited+wait
+			if w.Wait(e, at) > 0 {
+				t.Fatal("who waits as long as is said still waits")
+			}
+		}
+		var err error
+		if e, err = ParseEvents(w.Add(e, at).Encode()); err != nil {
+			t.Fatal(err)
+		}
+		if len(e) > 62 || len(e.Encode()) > 4<<10 {
+			t.Fatal(len(e), "pairs")
+		}
+		sent = append(sent, at)
+		if n := len(sent); n > MaxOldRefunds && at.Sub(sent[n-1-MaxOldRefunds]) < OldSpan {
+			t.Fatal("one too many within", at.Sub(sent[n-1-MaxOldRefunds]))
+		}
+		at = at.Add(7 * time.Millisecond)
+	}
+	if waited == 0 {
+		t.Error("never full")
+	}
+	if whole := at.Sub(now); whole > 3*(OldSpan+time.Second) {
+		t.Error("much stricter than the rule:", whole)
+	}
+}
+
+func TestParseEvents(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"": false, "{}": false, "[]": true, "null": true, "[[1,2]]": true, "[[1,0]]": false, "[[1]]": false,
+		"[[2,1],[1,1]]": false, "[[1,1],[1,1]]": true, `[["1",1]]`: false,
+	} {
+		if _, err := ParseEvents([]byte(text)); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
@@ -28,7 +27,7 @@ type Limit struct {
 	RefundPerOrder storage.Fen `json:"refund_per_order,omitempty"`
 	// RefundPerDay is the most, in fen, that the caller may apply for in one day of
 	// China's time; zero: any. A refund that was rejected, or never sent, does not
-	// count; one whose outcome is unknown does. Counted in [Days].
+	// count; one whose outcome is unknown does.
 	RefundPerDay storage.Fen `json:"refund_per_day,omitempty"`
 }
 
@@ -123,12 +122,10 @@ func (l Limit) WithinOrder(refunded, amount storage.Fen) bool {
 	return l.RefundPerOrder == 0 || amount <= l.RefundPerOrder-refunded
 }
 
-// Days adds up what callers refund in a day of China's time. It lives in memory
-// and starts at nothing. The zero value is ready; safe for concurrent use.
-type Days struct {
-	mu    sync.Mutex
-	day   string
-	spent map[string]storage.Fen
+// WithinDay reports whether the caller may refund amount more on a day on which
+// it has applied for spent.
+func (l Limit) WithinDay(spent, amount storage.Fen) bool {
+	return l.RefundPerDay == 0 || amount <= l.RefundPerDay-spent
 }
 
 // china is the time that WeChat Pay's days are in.
@@ -136,31 +133,6 @@ var china = time.FixedZone("UTC+8", 8*60*60)
 
 // Day names the day of China's time.
 func Day(now time.Time) string { return now.In(china).Format(time.DateOnly) }
-
-// Take adds amount to what the caller refunds on the day of now, unless that
-// would exceed most (zero: any); give takes it back, once.
-func (d *Days) Take(caller string, amount, most storage.Fen, now time.Time) (give func(), ok bool) {
-	if most == 0 {
-		return func() {}, true
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	day := Day(now)
-	if d.day != day {
-		d.day, d.spent = day, map[string]storage.Fen{}
-	}
-	if amount > most-d.spent[caller] {
-		return nil, false
-	}
-	d.spent[caller] += amount
-	return sync.OnceFunc(func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.day == day {
-			d.spent[caller] -= amount
-		}
-	}), true
-}
 
 // Tomorrow returns how long the day of now lasts.
 func Tomorrow(now time.Time) time.Duration {

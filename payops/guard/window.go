@@ -1,59 +1,106 @@
 package guard
 
 import (
-	"sync"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
 )
 
-// Window counts what happens within a span of time, up to a limit. It lives in
-// memory: a restart empties it, which for spans of a second and a minute gives
-// away at most one span. Safe for concurrent use.
+// Window is how often something may happen within a span of time. It is a rule
+// only; what happened is in [Events], which the caller keeps.
 type Window struct {
-	mu   sync.Mutex
-	span time.Duration
-	at   []time.Time // a ring of the newest events; zero: none yet
-	next int         // the oldest of them
+	// Limit is how many events fit into any span.
+	Limit int
+	// Span is how long an event counts.
+	Span time.Duration
+	// Grain is how exactly the time of events is remembered: those that lie in one
+	// grain count for as long as the last of them. Zero: to the nanosecond.
+	Grain time.Duration
 }
 
-// NewWindow makes a window that holds limit events in span.
-func NewWindow(limit int, span time.Duration) *Window {
-	return &Window{span: span, at: make([]time.Time, limit)}
+// The windows of the rate rules.
+var (
+	// FailureWindow is that of [RefundFailures].
+	FailureWindow = Window{Limit: MaxFailures, Span: FailureSpan}
+	// OldWindow is that of [RefundOldOrders]; some sixty pairs tell all of it.
+	OldWindow = Window{Limit: MaxOldRefunds, Span: OldSpan, Grain: time.Second}
+)
+
+// Events are the events of a window that may still count, oldest first, as pairs:
+// a time in nanoseconds since 1970, and how many happened then. nil: none.
+type Events [][2]int64
+
+// ParseEvents reads what Encode wrote.
+func ParseEvents(data []byte) (Events, error) {
+	var e Events
+	if err := json.Unmarshal(data, &e); err != nil {
+		return nil, fmt.Errorf("guard: events: %w", err)
+	}
+	for i := range e {
+		if e[i][1] <= 0 || i > 0 && e[i][0] < e[i-1][0] {
+			return nil, fmt.Errorf("guard: events: pair %d of %d is not one", i, len(e))
+		}
+	}
+	return e, nil
 }
+
+// Encode writes the events as text.
+func (e Events) Encode() []byte {
+	data, err := json.Marshal(e)
+	if err != nil {
+		panic("guard: integers that cannot be written: " + err.Error())
+	}
+	return data
+}
+
+// counts reports whether an event of the time counts at now. One that lies more
+// than a span ahead is of a clock that was set back since, and does not.
+func (w Window) counts(at, now int64) bool { return at > now-int64(w.Span) && at <= now+int64(w.Span) }
 
 // Wait returns how long the window stays full, zero when it is not.
-func (w *Window) Wait(now time.Time) time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.wait(now)
-}
-
-func (w *Window) wait(now time.Time) time.Duration {
-	if oldest := w.at[w.next]; !oldest.IsZero() {
-		return max(oldest.Add(w.span).Sub(now), 0)
+func (w Window) Wait(e Events, now time.Time) time.Duration {
+	at, n := now.UnixNano(), int64(0)
+	for _, event := range slices.Backward(e) {
+		if !w.counts(event[0], at) {
+			continue
+		}
+		if n += event[1]; n >= int64(w.Limit) {
+			return time.Duration(event[0] - at + int64(w.Span))
+		}
 	}
 	return 0
 }
 
-// Add notes an event, whether or not the window is full.
-func (w *Window) Add(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.add(now)
-}
-
-func (w *Window) add(now time.Time) {
-	w.at[w.next] = now
-	w.next = (w.next + 1) % len(w.at)
-}
-
-// Take notes an event if the window is not full, and returns zero; otherwise how
-// long it stays full. No two callers take one place.
-func (w *Window) Take(now time.Time) time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	wait := w.wait(now)
-	if wait == 0 {
-		w.add(now)
+// Add returns the events with one more at now, whether or not the window is full,
+// and without those that can change no answer any more. e stays as it is.
+func (w Window) Add(e Events, now time.Time) Events {
+	at := now.UnixNano()
+	grain := max(int64(w.Grain), 1)
+	kept := make(Events, 0, len(e)+1)
+	for _, event := range e {
+		if w.counts(event[0], at) {
+			kept = append(kept, event)
+		}
 	}
-	return wait
+	if last := len(kept) - 1; last >= 0 && kept[last][0]/grain >= at/grain {
+		kept[last][0] = max(kept[last][0], at) // of the same grain, or of a clock that is ahead
+		kept[last][1]++
+	} else {
+		kept = append(kept, [2]int64{at, 1})
+	}
+	first, n := len(kept), int64(0)
+	for first > 0 && n < int64(w.Limit) {
+		first--
+		n += kept[first][1]
+	}
+	return kept[first:]
+}
+
+// Until returns when none of the events counts any more; the zero time for none.
+func (w Window) Until(e Events) time.Time {
+	if len(e) == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, e[len(e)-1][0]).Add(w.Span)
 }
