@@ -10,10 +10,14 @@ import (
 // unmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
 //
 //	wechatpay_sandbox [<matcher>] {
-//		merchant   <mchid> <appid>                    # repeatable
-//		keys       public_key | certificates | both   # default: both
-//		time_scale <n>                                # divides the waits between callbacks; default: 1
-//		trust      <pem file> | internal              # default: the system's roots
+//		merchant         <mchid> <appid>                    # repeatable
+//		service_provider <mchid> [<sub_mchid...>]           # that merchant is a 服务商; of these sub-merchants, default: any
+//		keys             public_key | certificates | both   # default: both
+//		time_scale       <n>                                # divides the waits between callbacks; default: 1
+//		refund_time      <duration>                         # how long a refund is PROCESSING, divided by time_scale; default: 5s
+//		refund_pace                                         # keep WeChat Pay's limits on refunds: 429 FREQUENCY_LIMITED
+//		bills_at_once                                       # bills of any day at any time, today's included
+//		trust            <pem file> | internal              # default: the system's roots
 //	}
 func (c *SandboxConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	const name = "wechatpay_sandbox"
@@ -30,6 +34,16 @@ func (c *SandboxConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			c.Merchants = append(c.Merchants, SandboxMerchant{Mchid: args[0], Appid: args[1]})
 			return nil
 		}},
+		{name: "service_provider", syntax: "<mchid> [<sub_mchid...>]", min: 1, max: -1, repeat: true, set: func(args []string) error {
+			if _, ok := c.ServiceProviders[args[0]]; ok {
+				return fmt.Errorf("duplicate service_provider %q; put all its sub-merchants on one line", args[0])
+			}
+			if c.ServiceProviders == nil {
+				c.ServiceProviders = make(map[string][]string)
+			}
+			c.ServiceProviders[args[0]] = args[1:]
+			return nil
+		}},
 		{name: "keys", syntax: "public_key | certificates | both", min: 1, max: 1, set: text(&c.Keys)},
 		{name: "time_scale", syntax: "<n>", min: 1, max: 1, set: func(args []string) error {
 			n, err := strconv.Atoi(args[0])
@@ -37,6 +51,18 @@ func (c *SandboxConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return fmt.Errorf("%q is not a whole number above zero", args[0])
 			}
 			c.TimeScale = n
+			return nil
+		}},
+		{name: "refund_time", syntax: "<duration>", min: 1, max: 1, set: func(args []string) (err error) {
+			c.RefundTime, err = parseDuration(args[0])
+			return err
+		}},
+		{name: "refund_pace", set: func([]string) error {
+			c.RefundPace = true
+			return nil
+		}},
+		{name: "bills_at_once", set: func([]string) error {
+			c.BillsAtOnce = true
 			return nil
 		}},
 		{name: "trust", syntax: "<pem file> | internal", min: 1, max: 1, set: text(&c.Trust)},

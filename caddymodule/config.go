@@ -161,11 +161,23 @@ type Caller struct {
 type SandboxConfig struct {
 	// The merchants of this platform. At least one.
 	Merchants []SandboxMerchant `json:"merchants,omitempty"`
+	// Which of the merchants are service providers (服务商), by mchid, each with its
+	// sub-merchants; an empty list means any. Default: all are direct merchants.
+	ServiceProviders map[string][]string `json:"service_providers,omitempty"`
 	// Which keys the platform signs with: `public_key`, `certificates` or
 	// `both`. Default: `both`.
 	Keys string `json:"keys,omitempty"`
 	// Divides the waits of the callback schedule. Default: 1, WeChat's own waits.
 	TimeScale int `json:"time_scale,omitempty"`
+	// How long a refund is PROCESSING, divided by time_scale. Default: 5s.
+	RefundTime caddy.Duration `json:"refund_time,omitempty"`
+	// Keep WeChat Pay's limits on refunds, and answer 429 FREQUENCY_LIMITED beyond:
+	// a minute between two refunds of one order, 6 failures a second, 5,000 a minute
+	// of old orders. Default: no limits.
+	RefundPace bool `json:"refund_pace,omitempty"`
+	// Give bills of any day at any time. Default: of past days, from ten o'clock
+	// of the next day.
+	BillsAtOnce bool `json:"bills_at_once,omitempty"`
 	// Whose certificates the platform trusts when it sends callbacks: the path of
 	// a PEM file, or `internal` for Caddy's internal CA. Default: the system's.
 	Trust string `json:"trust,omitempty"`

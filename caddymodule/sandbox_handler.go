@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -46,16 +47,29 @@ func (h *SandboxHandler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	opts := sandbox.Options{
-		Keys: sandbox.KeyMode(h.Keys), TimeScale: h.TimeScale,
-		Client: client, Logger: ctx.Slogger(),
-	}
-	for _, m := range h.Merchants {
-		opts.Merchants = append(opts.Merchants, sandbox.Merchant{Mchid: m.Mchid, Appid: m.Appid})
-	}
+	opts := h.options()
+	opts.Client, opts.Logger = client, ctx.Slogger()
 	h.platform.key = "sandbox:" + string(key)
 	h.platform.make = func() (closableHandler, error) { return sandbox.New(opts) }
 	return nil
+}
+
+// options says to the platform what the configuration says.
+func (c *SandboxConfig) options() sandbox.Options {
+	opts := sandbox.Options{
+		Keys: sandbox.KeyMode(c.Keys), TimeScale: c.TimeScale,
+		RefundTime: time.Duration(c.RefundTime), RefundPace: c.RefundPace, BillsAtOnce: c.BillsAtOnce,
+	}
+	listed := make(map[string]bool) // mchids whose sub-merchants are there
+	for _, m := range c.Merchants {
+		entry := sandbox.Merchant{Mchid: m.Mchid, Appid: m.Appid}
+		var subs []string
+		if subs, entry.ServiceProvider = c.ServiceProviders[m.Mchid]; !listed[m.Mchid] {
+			entry.SubMchids, listed[m.Mchid] = subs, true
+		}
+		opts.Merchants = append(opts.Merchants, entry)
+	}
+	return opts
 }
 
 // Cleanup lets go of the platform.

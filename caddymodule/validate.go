@@ -94,8 +94,6 @@ var (
 	merchantNameForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$`)
 	callerNameForm   = merchantNameForm
 	mchidForm        = regexp.MustCompile(`^[0-9]{8,32}$`)
-	sandboxMchidForm = regexp.MustCompile(`^[0-9]{1,32}$`)
-	sandboxAppidForm = regexp.MustCompile(`^[0-9A-Za-z]{3,32}$`)
 	publicKeyIDForm  = regexp.MustCompile(`^PUB_KEY_ID_[0-9A-Za-z_-]+$`)
 	serialForm       = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 )
@@ -432,65 +430,6 @@ func (c *Caller) validate() error {
 		return fmt.Errorf("%s has neither a token nor a key; write caller %s token {env.NAME}", c.Name, c.Name)
 	case !key && !hasPlaceholder(c.Token) && len(c.Token) < minTokenLength:
 		return fmt.Errorf("%s: a token has at least %d characters", c.Name, minTokenLength)
-	}
-	return nil
-}
-
-// validate checks the configuration of a wechatpay_sandbox handler.
-func (c *SandboxConfig) validate() error {
-	const block = "wechatpay_sandbox"
-	if len(c.Merchants) == 0 {
-		return missing(block, "merchant", "add merchant <mchid> <appid>")
-	}
-	for i, m := range c.Merchants {
-		if err := validateSandboxMerchant(m.Mchid, m.Appid); err != nil {
-			return &optionError{"merchant " + m.Mchid, invalid(block, "merchant", "%w", err)}
-		}
-		if slices.Contains(c.Merchants[:i], m) {
-			return &optionError{"merchant " + m.Mchid, fmt.Errorf("%s: duplicate merchant %s %s", block, m.Mchid, m.Appid)}
-		}
-	}
-	if c.Keys != "" && !slices.Contains([]string{"public_key", "certificates", "both"}, c.Keys) {
-		return invalid(block, "keys", "%w", notOneOf(c.Keys, "public_key", "certificates", "both"))
-	}
-	if c.TimeScale < 0 {
-		return invalid(block, "time_scale", "%d is not above zero", c.TimeScale)
-	}
-	return nil
-}
-
-// validate checks the configuration of a wechatpay_demo_shop handler.
-func (c *DemoShopConfig) validate() error {
-	const block = "wechatpay_demo_shop"
-	switch {
-	case c.Gateway == "":
-		return missing(block, "gateway", "add the base URL of the gateway's payment API")
-	case c.Token == "":
-		return missing(block, "token", "add the bearer token that the gateway's wechatpay_api knows")
-	case c.Secret == "":
-		return missing(block, "secret", "add the secret of wechatpay_notify's sign")
-	case c.Sandbox == "":
-		return missing(block, "sandbox", "add the base URL of the sandbox")
-	case c.Mchid == "" || c.Appid == "":
-		return missing(block, "merchant", "add merchant <mchid> <appid>")
-	}
-	if err := validateSandboxMerchant(c.Mchid, c.Appid); err != nil {
-		return invalid(block, "merchant", "%w", err)
-	}
-	for _, base := range []struct{ option, value string }{{"gateway", c.Gateway}, {"sandbox", c.Sandbox}} {
-		if err := validateBase(base.value); err != nil {
-			return invalid(block, base.option, "%w", err)
-		}
-	}
-	return nil
-}
-
-func validateSandboxMerchant(mchid, appid string) error {
-	if !hasPlaceholder(mchid) && !sandboxMchidForm.MatchString(mchid) {
-		return errors.New("a merchant number (商户号) has 1 to 32 digits")
-	}
-	if !hasPlaceholder(appid) && !sandboxAppidForm.MatchString(appid) {
-		return errors.New("an appid has 3 to 32 letters and digits")
 	}
 	return nil
 }

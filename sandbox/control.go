@@ -64,16 +64,29 @@ api fault kinds:
                      wrong_signature, signtest, tampered, stale_timestamp, stale_certificate
 `
 
-// loopbackOnly lets loopback peers through, judged by the connection alone: no
-// header of a proxy is trusted.
+// loopbackOnly lets loopback peers through, judged by the connection: no header of
+// a proxy is trusted. A request that a proxy has passed on is refused, since a
+// proxy on this machine would make everybody a loopback peer.
 func loopbackOnly(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopback(r.RemoteAddr) {
+		if !isLoopback(r.RemoteAddr) || passedOn(r.Header) {
 			writeJSON(w, http.StatusForbidden, fail(0, "FORBIDDEN", "loopback peers only 仅限本机访问"))
 			return
 		}
 		next(w, r)
 	}
+}
+
+// passedOn reports whether a header tells of a proxy (RFC 7239, RFC 9110 7.6.3,
+// and the older ways to say so).
+func passedOn(h http.Header) bool {
+	for name := range h {
+		switch {
+		case name == "Forwarded", name == "Via", name == "X-Real-Ip", strings.HasPrefix(name, "X-Forwarded-"):
+			return true
+		}
+	}
+	return false
 }
 
 func isLoopback(remoteAddr string) bool {

@@ -50,11 +50,16 @@ func TestLoopbackOnly(t *testing.T) {
 		for _, peer := range []string{"203.0.113.9:1000", "[2001:db8::1]:1000", "10.0.0.1:1", "", "localhost:1", "@"} {
 			r := local(tc.method, tc.target, "{}")
 			r.RemoteAddr = peer
-			for _, name := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded"} {
-				r.Header.Set(name, "127.0.0.1")
-			}
 			if w := serve(p, r); w.Code != http.StatusForbidden {
 				t.Errorf("%s %s from %q: %d", tc.method, tc.target, peer, w.Code)
+			}
+		}
+		// A proxy on this machine connects from loopback, whoever asked it.
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "via"} {
+			r := local(tc.method, tc.target, "{}")
+			r.Header.Set(name, "127.0.0.1")
+			if w := serve(p, r); w.Code != http.StatusForbidden {
+				t.Errorf("%s %s with %s: %d", tc.method, tc.target, name, w.Code)
 			}
 		}
 		for _, peer := range []string{"127.0.0.1:1", "127.8.9.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"} {

@@ -69,6 +69,9 @@
 //	GET  /sandbox/keys/{mchid}         Keys as JSON; loopback peers only
 //	GET  /sandbox/control              help on the control endpoints; loopback peers only
 //
+// A loopback peer is one that connects from this machine itself: a request that a
+// proxy has marked as passed on (Forwarded, X-Forwarded-…, X-Real-IP, Via) is none.
+//
 // # Paying
 //
 // Pay is what the page's button does. The order is SUCCESS when it returns, and
