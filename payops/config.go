@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/resource"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -104,6 +105,7 @@ type API struct {
 	maxUpload, maxDownload int64
 	downloadTimeout        time.Duration
 	uploads                chan struct{} // holds one value for each upload in memory
+	resources              *resource.Resources
 }
 
 var _ http.Handler = (*API)(nil)
@@ -159,5 +161,6 @@ func New(cfg Config) (*API, error) {
 	a.sender = send.New(send.Config{
 		Merchant: cfg.Merchant, HTTP: cfg.HTTP, Now: a.now, Attempt: min(attempt, a.timeout/2),
 	})
+	a.resources = a.newResources()
 	return a, nil
 }

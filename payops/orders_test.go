@@ -98,7 +98,7 @@ func TestRegisterPartnerAndParking(t *testing.T) {
 	if body := text(t, r); r.StatusCode != 200 || !strings.Contains(body, `"kind":"partner"`) {
 		t.Error(r.StatusCode, body)
 	}
-	for _, query := range []string{"?sub_mchid=", "?sub_mchid=1&sub_mchid=2", "?fresh=1", "?%zz"} {
+	for _, query := range []string{"?sub_mchid=", "?sub_mchid=1&sub_mchid=2", "?fresh=2", "?%zz"} {
 		if r := g.do("GET", ordersPath+"N20261122"+query, ""); r.StatusCode != 400 {
 			t.Error(query, r.StatusCode)
 		}

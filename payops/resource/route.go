@@ -15,7 +15,8 @@ const Prefix = "/gateway/"
 type Route struct {
 	Method string
 	// Pattern is a path such as /gateway/orders/{out_trade_no}: a segment in
-	// braces stands for any one, decoded.
+	// braces stands for any one, decoded; what [operation.DecodeSegment] refuses
+	// is "" to the handler.
 	Pattern string
 	// Group is what the caller must be allowed; "" leaves it to the handler.
 	Group operation.Group
@@ -92,7 +93,7 @@ func (t *Route) match(path string) (params map[string]string, ok bool) {
 		}
 		value, ok := operation.DecodeSegment(segments[i])
 		if !ok {
-			return nil, false
+			value = ""
 		}
 		if params == nil {
 			params = map[string]string{}
