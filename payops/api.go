@@ -128,8 +128,6 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 		return badRequest(RulePath, "the operation is not known, and its path or method may be another spelling of one that is")
 	case q.listed && !q.caller.Allows(q.op.Group):
 		return notAllowed("the caller is not allowed " + string(q.op.Group))
-	case !q.op.Served():
-		return notAvailable()
 	}
 	if err := a.merchant.Ready(); err != nil {
 		return notReady()
@@ -153,13 +151,17 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 		return a.queryRefund(w, q)
 	case operation.ActAbnormalRefund:
 		return a.abnormalRefund(w, q)
-	case operation.ActForward:
-		return a.forward(w, q)
+	case operation.ActReverse:
+		return a.reverse(w, q)
+	case operation.ActNumbered:
+		return a.numbered(w, q)
+	case operation.ActQueryNumber:
+		return a.queryNumber(w, q)
 	case operation.ActDownload:
 		return a.download(w, q)
-	case operation.ActNone:
+	case operation.ActForward:
 	}
-	return notAvailable()
+	return a.forward(w, q)
 }
 
 // match finds the operation of a /v3 request.
@@ -210,11 +212,6 @@ func tooLarge() *refusal {
 
 func notAllowed(message string) *refusal {
 	return refuse(http.StatusForbidden, codeNoAuth, RuleNotAllowed, message)
-}
-
-func notAvailable() *refusal {
-	return refuse(http.StatusForbidden, codeNoAuth, RuleNotAvailable,
-		"this version of the gateway does not serve the operation yet: transfers, profit sharing and some refunds are not passed on")
 }
 
 func notReady() *refusal {

@@ -187,20 +187,36 @@ func TestDownloadOutlivesAnAttempt(t *testing.T) {
 	}
 }
 
-// TestOnlyTheBillFileIsUnsigned: every other answer needs its signature, other
-// files too.
-func TestOnlyTheBillFileIsUnsigned(t *testing.T) {
-	g := newRig(t, rigOptions{answer: func(got) reply { return reply{status: 200, body: "PNG", sign: "none"} }})
-	for _, target := range []string{"/v3/merchant-service/images/ABC", "/v3/bill/tradebill?bill_date=2026-11-21", "/v3/billdownload/files", "/v3/global/merchant-service/images/A"} {
+// TestOnlyFilesAreUnsigned: bills, receipts and images of complaints come without
+// a signature; every other answer needs its own.
+func TestOnlyFilesAreUnsigned(t *testing.T) {
+	image := "\x89PNG\x00\xff"
+	g := newRig(t, rigOptions{answer: func(got) reply {
+		return reply{status: 200, body: image, sign: "none", header: http.Header{"Content-Type": {"image/png"}}}
+	}})
+	for _, target := range []string{
+		"/v3/merchant-service/image/ABC", "/v3/bill/tradebill?bill_date=2026-11-21", "/v3/billdownload/files", "/v3/merchant-service/complaints-v2",
+		transferPath + "/out-bill-no/T1",
+	} {
 		if r := g.do("GET", target, ""); r.StatusCode != 500 || r.Header.Get("Wechatpay-Gateway-Outcome") != "unknown" {
 			t.Errorf("%s: %d", target, r.StatusCode)
 		}
 	}
-	image := "\x89PNG\x00\xff"
-	g = newRig(t, rigOptions{answer: func(got) reply {
-		return reply{status: 200, body: image, header: http.Header{"Content-Type": {"image/png"}}}
-	}})
-	if r := g.do("GET", "/v3/merchant-service/images/ABC", ""); r.StatusCode != 200 || text(t, r) != image || r.Header.Get("Content-Type") != "image/png" {
-		t.Error(r.StatusCode, r.Header)
+	for _, target := range []string{
+		"/v3/merchant-service/images/ChsyMDAwMDAw%20MDAw", "/v3/global/merchant-service/images/A", "/v3/billdownload/file?token=x",
+		"/v3/transferdownload/elecvoucherfile?token=x", "/v3/transferdownload/signfile?token=x",
+	} {
+		if r := g.do("GET", target, ""); r.StatusCode != 200 || text(t, r) != image || r.Header.Get("Content-Type") != "image/png" {
+			t.Errorf("%s: %d %v", target, r.StatusCode, r.Header)
+		}
+	}
+	// An error is no file: it is signed, or proves nothing.
+	for sign, unknown := range map[string]bool{"": false, "none": true} {
+		g := newRig(t, rigOptions{answer: func(got) reply {
+			return reply{status: 403, body: `{"code":"NO_AUTH","message":"x"}`, sign: sign}
+		}})
+		if r := g.do("GET", "/v3/merchant-service/images/A", ""); r.StatusCode != 403 || (r.Header.Get("Wechatpay-Gateway-Outcome") == "unknown") != unknown {
+			t.Errorf("%q: %d %v", sign, r.StatusCode, r.Header)
+		}
 	}
 }

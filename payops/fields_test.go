@@ -160,7 +160,6 @@ func TestFieldRefusals(t *testing.T) {
 		{"encrypt a query", "GET", complaints, ``, []string{encryptHeader, "name"}, 400, payops.RuleSensitive},
 		{"encrypt an upload", "POST", uploadPath, uploadBody(`{"filename":"a"}`), []string{encryptHeader, "filename", "Content-Type", uploadType}, 400, payops.RuleSensitive},
 		{"encrypt, not allowed", "POST", guidesPath, guideBody, []string{encryptHeader, "auto", "Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
-		{"encrypt, held operation", "POST", "/v3/profitsharing/receivers/add", `{"name":"x"}`, []string{encryptHeader, "auto"}, 403, payops.RuleNotAvailable},
 		{"decrypt, empty", "GET", complaints, "", []string{decryptHeader, ","}, 400, payops.RuleSensitive},
 		{"decrypt, an index", "GET", complaints, "", []string{decryptHeader, "data[0].payer_phone"}, 400, payops.RuleSensitive},
 		{"decrypt, 33 paths", "GET", complaints, "", []string{decryptHeader, strings.Repeat("a,", 32) + "b"}, 400, payops.RuleSensitive},

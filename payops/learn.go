@@ -27,6 +27,7 @@ type learned struct {
 	appid         string
 	transactionID string
 	paidAt        time.Time
+	reversed      bool          // 已撤销: what was paid went back to the payer
 	amount        storage.Money // zero when the answer carries none
 	subs          []storage.SubOrder
 }
@@ -50,6 +51,7 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 		transactionID: answer.Get("transaction_id").String(),
 		state:         stateOf(answer.Get("trade_state").String()),
 		amount:        moneyOf(answer.Get("amount"), "total"),
+		reversed:      answer.Get("trade_state").String() == "REVOKED",
 	}
 	l.paidAt, _ = time.Parse(time.RFC3339, answer.Get("success_time").String())
 	return l, mchid == a.merchant.Mchid() && l.key.Number != ""
@@ -151,8 +153,8 @@ func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
 			}
 		}
 	case storage.OrderClosed:
-		if o.State != storage.OrderPaid && o.State != storage.OrderClosed {
-			o.State, changed = storage.OrderClosed, true
+		if o.State != storage.OrderPaid || l.reversed {
+			changed = reversed(o)
 		}
 	case storage.OrderCreated:
 		if o.State == storage.OrderIntended || o.State == storage.OrderUnknown {

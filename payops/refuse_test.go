@@ -31,7 +31,11 @@ func TestRefusals(t *testing.T) {
 		return `{"combine_out_trade_no":"C1","sub_orders":[` + strings.Join(subs, ",") + `]}`
 	}
 	const closePath, queryPath = "/v3/pay/transactions/out-trade-no/N20261122/close", "/v3/pay/transactions/out-trade-no/N20261122"
-	for _, tc := range []struct {
+	const reversePath = "/v3/pay/transactions/out-trade-no/N12345/reverse"
+	transfer := func(old, replacement string) string {
+		return strings.Replace(transferBody("T20261122", "1"), old, replacement, 1)
+	}
+	table := []struct {
 		name, method, target, body string
 		headers                    []string
 		status                     int
@@ -49,11 +53,12 @@ func TestRefusals(t *testing.T) {
 		{"allowed query, queries", "GET", queryPath, "", []string{"Authorization", "Bearer query-token"}, 200, ""},
 
 		// operations
-		{"refund, allowed, reversal not served", "POST", "/v3/pay/transactions/out-trade-no/N12345/reverse", "{}", []string{"Authorization", "Bearer refund-token"}, 403, payops.RuleNotAvailable},
 		{"refund, not allowed", "POST", "/v3/refund/domestic/refunds", "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
-		{"transfer, every path allowed", "POST", "/v3/fund-app/mch-transfer/transfer-bills", "{}", nil, 403, payops.RuleNotAvailable},
-		{"profit sharing, every path allowed", "POST", "/v3/profitsharing/orders", "{}", nil, 403, payops.RuleNotAvailable},
-		{"refund, every path allowed", "POST", "/v3/pay/transactions/out-trade-no/N12345/reverse", "{}", nil, 403, payops.RuleNotAvailable},
+		{"reversal, allowed", "POST", reversePath, "{}", []string{"Authorization", "Bearer refund-token"}, 200, ""},
+		{"reversal, not allowed", "POST", reversePath, "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
+		{"transfer, not allowed", "POST", transferPath, transferBody("T20261122", "1"), []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
+		{"transfer, every path allowed", "POST", transferPath, transferBody("T20261122", "1"), nil, 200, ""},
+		{"profit sharing, not allowed", "POST", sharingPath, sharingBody("S20261122", "42"), []string{"Authorization", "Bearer refund-token"}, 403, payops.RuleNotAllowed},
 		{"unknown path, every path allowed", "POST", "/v3/unheard/of", "{}", nil, 200, ""},
 		{"unknown path", "POST", "/v3/unheard/of", "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
 		{"other method", "DELETE", nativePath, "", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
@@ -165,6 +170,78 @@ func TestRefusals(t *testing.T) {
 		{"1 MiB", "POST", nativePath, total("1") + strings.Repeat(" ", 1<<20-len(total("1"))), nil, 200, ""},
 		{"1 MiB and a byte", "POST", nativePath, total("1") + strings.Repeat(" ", 1<<20-len(total("1"))+1), nil, 413, payops.RuleTooLarge},
 
+		// numbers of transfers and profit sharing
+		{"transfer without a number", "POST", transferPath, transfer(`"out_bill_no":"T20261122"`, `"x":1`), nil, 400, payops.RuleNumber},
+		{"transfer, number is null", "POST", transferPath, transfer(`"T20261122"`, `null`), nil, 400, payops.RuleNumber},
+		{"transfer, number is a number", "POST", transferPath, transfer(`"T20261122"`, `20261122`), nil, 400, payops.RuleNumber},
+		{"transfer, number is empty", "POST", transferPath, transferBody("", "1"), nil, 400, payops.RuleNumber},
+		{"transfer, slash", "POST", transferPath, transferBody("T2026/1122", "1"), nil, 400, payops.RuleNumber},
+		{"transfer, dots", "POST", transferPath, transferBody("..", "1"), nil, 400, payops.RuleNumber},
+		{"transfer, 128 characters", "POST", transferPath, transferBody(strings.Repeat("T", 128), "1"), nil, 200, ""},
+		{"transfer, 129 characters", "POST", transferPath, transferBody(strings.Repeat("T", 129), "1"), nil, 400, payops.RuleNumber},
+		{"transfer of 0 fen", "POST", transferPath, transferBody("T20261122", "0"), nil, 400, payops.RuleAmount},
+		{"transfer of -1 fen", "POST", transferPath, transferBody("T20261122", "-1"), nil, 400, payops.RuleAmount},
+		{"transfer of 1.0 fen", "POST", transferPath, transferBody("T20261122", "1.0"), nil, 400, payops.RuleAmount},
+		{"transfer of 1e2 fen", "POST", transferPath, transferBody("T20261122", "1e2"), nil, 400, payops.RuleAmount},
+		{"transfer of text", "POST", transferPath, transferBody("T20261122", `"1"`), nil, 400, payops.RuleAmount},
+		{"transfer of a list", "POST", transferPath, transferBody("T20261122", `[1]`), nil, 400, payops.RuleAmount},
+		{"transfer of 2^63 fen", "POST", transferPath, transferBody("T20261122", "9223372036854775808"), nil, 400, payops.RuleAmount},
+		{"transfer, amount twice", "POST", transferPath, transfer(`"transfer_amount":1`, `"transfer_amount":1,"transfer_amount":2`), nil, 400, payops.RuleDuplicateKey},
+		{"transfer, amount in two cases", "POST", transferPath, transfer(`"transfer_amount":1`, `"transfer_amount":1,"Transfer_amount":2`), nil, 400, payops.RuleDuplicateKey},
+		{"transfer, amount in another case", "POST", transferPath, transfer(`"transfer_amount"`, `"Transfer_Amount"`), nil, 400, payops.RuleBody},
+		{"transfer, openid in another case", "POST", transferPath, transfer(`"openid"`, `"OpenID"`), nil, 400, payops.RuleBody},
+		{"transfer, appid is a number", "POST", transferPath, transfer(`"`+appid+`"`, `1`), nil, 400, payops.RuleBody},
+		{"transfer, notify_url is a list", "POST", transferPath, transfer(`"`+notifyURL+`"`, `[]`), nil, 400, payops.RuleBody},
+		{"transfer, notify_url with a query", "POST", transferPath, transfer(notifyURL, "https://shop.example.com/n?x=1"), nil, 400, payops.Rule(guard.NotifyURL)},
+		{"transfer, notify_url inside", "POST", transferPath, transfer(notifyURL, "https://127.0.0.1/n"), nil, 400, payops.Rule(guard.NotifyURL)},
+		{"transfer, notify_url of the cloud's metadata", "POST", transferPath, transfer(notifyURL, "http://169.254.169.254/latest"), nil, 400, payops.Rule(guard.NotifyURL)},
+		{"transfer, no body", "POST", transferPath, "", nil, 400, payops.RuleBody},
+		{"transfer, a list", "POST", transferPath, "[]", nil, 400, payops.RuleBody},
+		{"transfer, a form", "POST", transferPath, transferBody("T20261122", "1"), []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, payops.RuleContentType},
+		{"transfer, gzip", "POST", transferPath, transferBody("T20261122", "1"), []string{"Content-Encoding", "gzip"}, 400, payops.RuleContentType},
+		{"transfer, sub_mchid of letters", "POST", partnerTransferPath, `{"sub_mchid":"19x","out_bill_no":"T1","transfer_amount":1}`, nil, 400, payops.RuleMchid},
+		{"transfer, sub_mchid is a number", "POST", partnerTransferPath, `{"sub_mchid":19,"out_bill_no":"T1","transfer_amount":1}`, nil, 400, payops.RuleMchid},
+		{"transfer, two sub_mchids", "POST", partnerTransferPath + "?sub_mchid=1900000108", `{"sub_mchid":"1900000109","out_bill_no":"T1","transfer_amount":1}`, nil, 400, payops.RuleMchid},
+		{"transfer, other method", "PUT", transferPath, "{}", []string{"Authorization", "Bearer pay-token"}, 403, payops.RuleNotAllowed},
+		{"transfer, trailing slash", "POST", transferPath + "/", transferBody("T20261122", "1"), nil, 400, payops.RulePath},
+		{"transfer, escaped letter", "POST", "/v3/fund-app/mch-transfer/transfer-bill%73", transferBody("T20261122", "1"), nil, 400, payops.RulePath},
+		{"transfer in capitals", "POST", "/v3/fund-app/mch-transfer/Transfer-Bills", transferBody("T20261122", "1"), nil, 400, payops.RulePath},
+		{"transfer, absolute URL", "POST", "http://api.mch.weixin.qq.com" + transferPath, transferBody("T20261122", "1"), nil, 400, payops.RulePath},
+		{"query of a transfer with a body", "GET", transferPath + "/out-bill-no/T20261122", "{}", nil, 400, payops.RuleBody},
+		{"query of a transfer, blank", "GET", transferPath + "/out-bill-no/T%20", "", nil, 400, payops.RuleNumber},
+		{"query of a transfer, dots", "GET", transferPath + "/out-bill-no/%2e%2e", "", nil, 400, payops.RulePath},
+		{"query of a transfer, encoded slash", "GET", transferPath + "/out-bill-no/T%2f..", "", nil, 400, payops.RulePath},
+		{"query of a sharing without number", "GET", "/v3/ecommerce/profitsharing/orders?sub_mchid=1900000109&transaction_id=42", "", nil, 400, payops.RuleNumber},
+		{"query of a sharing, two numbers", "GET", "/v3/ecommerce/profitsharing/orders?out_order_no=S1&out_order_no=S2", "", nil, 400, payops.RuleNumber},
+		{"query of a sharing, two sub_mchids", "GET", sharingPath + "/S1?sub_mchid=1900000108&sub_mchid=1900000109", "", nil, 400, payops.RuleMchid},
+		{"sharing of 0 fen", "POST", sharingPath, strings.Replace(sharingBody("S1", "42"), `"amount":10`, `"amount":0`, 1), nil, 400, payops.RuleAmount},
+		{"sharing, account in another case", "POST", sharingPath, strings.Replace(sharingBody("S1", "42"), `"account"`, `"Account"`, 1), nil, 400, payops.RuleBody},
+		{"unfreeze without a number", "POST", sharingPath + "/unfreeze", `{"transaction_id":"42"}`, nil, 400, payops.RuleNumber},
+		{"return of 0 fen", "POST", "/v3/profitsharing/return-orders", `{"out_return_no":"B1","amount":0}`, nil, 400, payops.RuleAmount},
+		{"withdrawal without a number", "POST", "/v3/merchant/fund/withdraw", `{"amount":1}`, nil, 400, payops.RuleNumber},
+		{"subsidy, its number left out", "POST", "/v3/ecommerce/subsidies/create", `{"amount":1}`, nil, 200, ""},
+
+		// reversals
+		{"reversal, 5 characters", "POST", "/v3/pay/transactions/out-trade-no/N1234/reverse", "", nil, 400, payops.RuleNumber},
+		{"reversal with a query", "POST", reversePath + "?a=b", "", nil, 400, payops.RulePath},
+		{"reversal, other mchid", "POST", reversePath, `{"mchid":"1900000002"}`, nil, 409, payops.RuleMchid},
+		{"reversal, a list", "POST", reversePath, `[]`, nil, 400, payops.RuleBody},
+		{"reversal of a partner's without sub_mchid", "POST", "/v3/pay/partner/transactions/out-trade-no/N12345/reverse", `{}`, nil, 400, payops.RuleMchid},
+		{"reversal, dots", "POST", "/v3/pay/transactions/out-trade-no/%2e%2e/reverse", "", nil, 400, payops.RulePath},
+		{"global refund above its total", "POST", "/v3/global/refunds", `{"out_refund_no":"R1","amount":{"refund":2,"total":1,"currency":"HKD"}}`, nil, 409, payops.Rule(guard.RefundTotal)},
+
+		// headers, and where a download leads
+		{"User-Agent with a control character", "POST", nativePath, total("1"), []string{"User-Agent", "a\x01b"}, 400, payops.RuleHeader},
+		{"User-Agent with a line break", "POST", nativePath, total("1"), []string{"User-Agent", "a\r\nAuthorization: x"}, 400, payops.RuleHeader},
+		{"Accept-Language too long", "POST", nativePath, total("1"), []string{"Accept-Language", strings.Repeat("a", 1025)}, 400, payops.RuleHeader},
+		{"download by an absolute URL", "GET", "http://169.254.169.254/v3/billdownload/file?token=x", "", nil, 400, payops.RulePath},
+		{"download with a user's part", "GET", "//user@169.254.169.254/v3/billdownload/file?token=x", "", nil, 404, payops.RulePath},
+		{"download by another path", "GET", "/v3/billdownload/../../latest/meta-data", "", nil, 400, payops.RulePath},
+		{"image by an absolute URL", "GET", "https://[::1]/v3/merchant-service/images/x", "", nil, 400, payops.RulePath},
+		{"image, dots", "GET", "/v3/merchant-service/images/%2e%2e", "", nil, 400, payops.RulePath},
+		{"image, encoded slash", "GET", "/v3/merchant-service/images/a%2fb", "", nil, 400, payops.RulePath},
+		{"image with a body", "GET", "/v3/merchant-service/images/x", "{}", nil, 400, payops.RuleBody},
+
 		// close
 		{"close, any body of ours", "POST", closePath, `{"mchid":"` + mchid + `"}`, nil, 200, ""},
 		{"combine close, unknown, no list", "POST", "/v3/combine-transactions/out-trade-no/C1/close", "{}", nil, 400, payops.RuleCloseList},
@@ -187,7 +264,21 @@ func TestRefusals(t *testing.T) {
 		{"register wrong sum", "PUT", "/gateway/orders/C1", `{"amount":{"total":2},"sub_orders":[{"mchid":"1900000101","out_trade_no":"S1","amount":{"total_amount":1}}]}`, nil, 400, payops.RuleAmount},
 		{"register partner without sub", "PUT", "/gateway/orders/N20261122", `{"amount":{"total":1},"kind":"partner"}`, nil, 400, payops.RuleBody},
 		{"register duplicate key", "PUT", "/gateway/orders/N20261122", `{"amount":{"total":1},"amount":{"total":2}}`, nil, 400, payops.RuleDuplicateKey},
-	} {
+	}
+	bad, names := 0, map[string]bool{}
+	for _, tc := range table {
+		if tc.status != 200 {
+			bad++
+		}
+		if names[tc.name] {
+			t.Errorf("%q is there twice", tc.name)
+		}
+		names[tc.name] = true
+	}
+	if bad < 150 {
+		t.Errorf("%d bad inputs, want at least 150", bad)
+	}
+	for _, tc := range table {
 		t.Run(tc.name, func(t *testing.T) {
 			g := newRig(t, rigOptions{answer: func(x got) reply {
 				if strings.HasSuffix(x.uri, "/close") {

@@ -18,7 +18,6 @@ const (
 	RuleCallerMchid   Rule = "caller_mchid"        // 401: signed for another merchant
 	RuleCallerTime    Rule = "caller_timestamp"    // 401: more than 300 s off
 	RuleNotAllowed    Rule = "not_allowed"         // 403: the caller lacks the group
-	RuleNotAvailable  Rule = "not_available"       // 403: not served by this version
 	RulePath          Rule = "path"                // 400, 404
 	RuleMethod        Rule = "method"              // 405
 	RuleBody          Rule = "body"                // 400: not the JSON object that is wanted

@@ -1,6 +1,6 @@
 // Package operation knows every operation of WeChat Pay's APIv3: its method and
-// path template, the one group a caller needs to be allowed, and whether this
-// version of the gateway serves it. [Find] matches what the table knows,
+// path template, the one group a caller needs to be allowed, and what the gateway
+// does for it beyond passing it on (served.go, numbered.go). [Find] matches what the table knows,
 // [Unlisted] what it does not.
 //
 // The table is embedded (operations.txt, 992 operations) and read once. Paths

@@ -17,27 +17,7 @@ func TestGroupsGolden(t *testing.T) {
 	for _, o := range All() {
 		fmt.Fprintf(&got, "%s %s %s\n", o.Method, o.Path, o.Group)
 	}
-	const file = "testdata/groups.golden"
-	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		gotLines, wantLines := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
-		if len(gotLines) != len(wantLines) {
-			t.Fatalf("%d lines, golden has %d", len(gotLines), len(wantLines))
-		}
-		for i := range gotLines {
-			if gotLines[i] != wantLines[i] {
-				t.Errorf("got  %s\nwant %s", gotLines[i], wantLines[i])
-			}
-		}
-	}
+	golden(t, "testdata/groups.golden", got.String())
 	if n := len(All()); n != 992 {
 		t.Errorf("%d operations, want 992", n)
 	}
@@ -85,24 +65,119 @@ func shapeOf(template string) string {
 }
 
 func TestServed(t *testing.T) {
-	listed := 0
+	listed, asked := 0, map[string]bool{}
 	for _, o := range All() {
 		if _, ok := served[o.String()]; ok {
 			listed++
 		}
-		refunds := o.Act == ActRefund || o.Act == ActAbnormalRefund
-		if hold := slices.Contains(held, o.Group) && !refunds; hold == o.Served() {
-			t.Errorf("%s of group %s: %s", o, o.Group, o.Act)
-		}
 		if o.Multipart && o.Act != ActForward {
 			t.Errorf("%s: an upload is passed on", o)
 		}
-		if (o.Kind != "") != (o.Act == ActCreate || o.Act == ActQuery || o.Act == ActClose) {
+		kind := o.Act == ActCreate || o.Act == ActQuery || o.Act == ActClose || o.Act == ActReverse
+		if (o.Kind != "") != kind {
 			t.Errorf("%s: %s of %q", o, o.Act, o.Kind)
+		}
+		if (o.Number != nil) != (o.Act == ActNumbered || o.Act == ActQueryNumber) {
+			t.Errorf("%s: %s with %+v", o, o.Act, o.Number)
+		}
+		if o.Method == "GET" && (o.Act == ActNumbered || o.Act == ActRefund || o.Act == ActCreate) {
+			t.Errorf("%s: %s", o, o.Act)
+		}
+		if o.Act == ActQueryNumber {
+			asked[o.Number.Space] = true
+		}
+		if o.Shares() && !slices.Contains(o.Number.Content, "transaction_id") {
+			t.Errorf("%s names no payment", o)
 		}
 	}
 	if listed != len(served) {
 		t.Errorf("%d of %d listed operations are in the table", listed, len(served))
+	}
+	for space := range asked {
+		if !slices.ContainsFunc(All(), func(o *Operation) bool { return o.Act == ActNumbered && o.Number.Space == space }) {
+			t.Errorf("nothing makes numbers of %s, which are asked for", space)
+		}
+	}
+}
+
+// TestNumbersGolden holds the table of numbers against the golden file, every
+// row of it against the operations, and all money in operations that pay out:
+// each has a number or is listed here.
+func TestNumbersGolden(t *testing.T) {
+	var got strings.Builder
+	rows := 0
+	for _, o := range All() {
+		if o.Number == nil {
+			continue
+		}
+		rows++
+		n := o.Number
+		fmt.Fprintf(&got, "%s\n\t%s of %s", o, n.Field, n.Space)
+		if n.Optional {
+			got.WriteString(" (optional)")
+		}
+		got.WriteByte('\n')
+		for _, line := range []struct {
+			name  string
+			paths []string
+		}{{"amounts", n.Amounts}, {"content", n.Content}, {"filled in", n.Fill}} {
+			if len(line.paths) > 0 {
+				fmt.Fprintf(&got, "\t%s: %s\n", line.name, strings.Join(line.paths, " "))
+			}
+		}
+		for _, path := range slices.Concat(n.Amounts, n.Content, []string{n.Field}) {
+			if slices.Contains(o.Request, path) {
+				t.Errorf("%s: %s is encrypted, and another text each time", o, path)
+			}
+			if path == "sub_mchid" {
+				t.Errorf("%s: sub_mchid is a part of the number's name", o)
+			}
+		}
+		if n.InPath(o) != (len(n.Amounts) == 0 && strings.Contains(o.Path, "{"+n.Field+"}")) && o.Act == ActNumbered {
+			t.Errorf("%s: the number is in the path, the amounts are not", o)
+		}
+	}
+	if want := len(numbers) + len(numberQueries); rows != want {
+		t.Errorf("%d of %d rows are operations", rows, want)
+	}
+	golden(t, "testdata/numbers.golden", got.String())
+
+	unnumbered := []string{
+		"POST /v3/ecommerce/profitsharing/after-sales-orders",   // named by its refund
+		"POST /v3/ecommerce/refunds/{refund_id}/return-advance", // named by its refund
+	}
+	for _, o := range All() {
+		if o.Method != "POST" || o.Act != ActForward || o.Group != Refund && o.Group != Transfer && o.Group != ProfitSharing {
+			continue
+		}
+		for _, word := range []string{"/batches", "/transfer-bills", "-bills", "/apply", "/orders", "orders", "-batches", "/refunds", "/reverse", "/transfer", "-advance", "/budget"} {
+			if strings.HasSuffix(o.Path, word) && !slices.Contains(unnumbered, o.String()) && !strings.Contains(o.Path, "receipts") {
+				t.Errorf("%s moves money under no number", o)
+			}
+		}
+	}
+}
+
+// golden compares a text with a file, line by line.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	if len(gotLines) != len(wantLines) {
+		t.Fatalf("%d lines, golden has %d", len(gotLines), len(wantLines))
+	}
+	for i := range gotLines {
+		if gotLines[i] != wantLines[i] {
+			t.Errorf("got  %s\nwant %s", gotLines[i], wantLines[i])
+		}
 	}
 }
 
@@ -197,7 +272,7 @@ func TestUnlisted(t *testing.T) {
 		"/v3/new/profitsharing": ProfitSharing, "/v3/new/bills": Bill,
 	} {
 		m, ok := Unlisted("POST", path, false)
-		if !ok || m.Group != want || m.Served() == slices.Contains(held, want) || m.String() != "POST (unlisted)" || m.Kind != "" {
+		if !ok || m.Group != want || m.Act != ActForward || m.Number != nil || m.String() != "POST (unlisted)" || m.Kind != "" {
 			t.Errorf("%s: %v %v", path, m, ok)
 		}
 	}
@@ -207,7 +282,7 @@ func TestUnlisted(t *testing.T) {
 }
 
 func TestActNames(t *testing.T) {
-	for a, want := range map[Act]string{ActNone: "none", ActForward: "forward", ActCreate: "create", ActQuery: "query", ActClose: "close", ActDownload: "download", 99: "none"} {
+	for a, want := range map[Act]string{ActReverse: "reverse", ActNumbered: "numbered", ActQueryNumber: "query_number", ActForward: "forward", ActCreate: "create", ActQuery: "query", ActClose: "close", ActDownload: "download", 99: "unknown"} {
 		if a.String() != want {
 			t.Errorf("%d: %s", a, a)
 		}

@@ -1,17 +1,19 @@
 package operation
 
-import "github.com/caddy-wechatpay/caddy-wechatpay/storage"
+import (
+	"strings"
 
-// Act says what a served operation does to an order of the ledger.
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
+)
+
+// Act says what an operation does to the ledger.
 type Act uint8
 
 // The acts.
 const (
-	// ActNone: the operation is not served by this version.
-	ActNone Act = iota
 	// ActForward passes on what the ledger has no rows for: the caller's bytes
 	// are signed and sent as they are.
-	ActForward
+	ActForward Act = iota
 	// ActCreate makes an order; its number makes a repeat harmless.
 	ActCreate
 	// ActQuery asks for an order; it changes nothing at WeChat.
@@ -24,6 +26,14 @@ const (
 	ActQueryRefund
 	// ActAbnormalRefund sends a refund that went wrong (退款异常) another way.
 	ActAbnormalRefund
+	// ActReverse (撤销) closes an order that is not paid and gives back the money of
+	// one that is; a repeat is harmless.
+	ActReverse
+	// ActNumbered moves money under a number of the merchant's that makes a
+	// repeat harmless: see [Number].
+	ActNumbered
+	// ActQueryNumber asks for such a number; it changes nothing at WeChat.
+	ActQueryNumber
 	// ActDownload streams a file whose answer WeChat Pay does not sign.
 	ActDownload
 )
@@ -31,8 +41,6 @@ const (
 // String returns the act as one word.
 func (a Act) String() string {
 	switch a {
-	case ActNone:
-		return "none"
 	case ActForward:
 		return "forward"
 	case ActCreate:
@@ -47,16 +55,17 @@ func (a Act) String() string {
 		return "query_refund"
 	case ActAbnormalRefund:
 		return "abnormal_refund"
+	case ActReverse:
+		return "reverse"
+	case ActNumbered:
+		return "numbered"
+	case ActQueryNumber:
+		return "query_number"
 	case ActDownload:
 		return "download"
 	}
-	return "none"
+	return "unknown"
 }
-
-// held are the groups that are not served unless [served] lists the operation:
-// the rules that protect their money are not in this version. An empty list
-// serves everything.
-var held = []Group{Refund, Transfer, ProfitSharing}
 
 // service is what the gateway does for one operation beyond passing it on.
 type service struct {
@@ -64,35 +73,37 @@ type service struct {
 	kind storage.OrderKind
 }
 
-// served lists the operations that mean more than [ActForward]. Everything else
-// is passed on, unless its group is held.
+// served lists the operations that mean more to the ledger than their number.
+// Everything else is numbered by the tables of numbered.go, or passed on.
 //
 // Mini-program orders use the jsapi paths; /v3/combine-transactions/miniprogram
 // belongs to 个人收款 and is passed on.
 var served = map[string]service{
-	"POST /v3/pay/transactions/app":                               {ActCreate, storage.OrderBasic},
-	"POST /v3/pay/transactions/app-with-contract":                 {ActCreate, storage.OrderBasic},
-	"POST /v3/pay/transactions/codepay":                           {ActCreate, storage.OrderBasic},
-	"POST /v3/pay/transactions/h5":                                {ActCreate, storage.OrderBasic},
-	"POST /v3/pay/transactions/jsapi":                             {ActCreate, storage.OrderBasic},
-	"POST /v3/pay/transactions/jsapi-with-contract":               {ActCreate, storage.OrderBasic},
-	"POST /v3/pay/transactions/native":                            {ActCreate, storage.OrderBasic},
-	"GET /v3/pay/transactions/id/{transaction_id}":                {ActQuery, storage.OrderBasic},
-	"GET /v3/pay/transactions/out-trade-no/{out_trade_no}":        {ActQuery, storage.OrderBasic},
-	"POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close": {ActClose, storage.OrderBasic},
+	"POST /v3/pay/transactions/app":                                 {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/app-with-contract":                   {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/codepay":                             {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/h5":                                  {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/jsapi":                               {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/jsapi-with-contract":                 {ActCreate, storage.OrderBasic},
+	"POST /v3/pay/transactions/native":                              {ActCreate, storage.OrderBasic},
+	"GET /v3/pay/transactions/id/{transaction_id}":                  {ActQuery, storage.OrderBasic},
+	"GET /v3/pay/transactions/out-trade-no/{out_trade_no}":          {ActQuery, storage.OrderBasic},
+	"POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close":   {ActClose, storage.OrderBasic},
+	"POST /v3/pay/transactions/out-trade-no/{out_trade_no}/reverse": {ActReverse, storage.OrderBasic},
 
-	"POST /v3/pay/partner/transactions/app":                               {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/app-with-contract":                 {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/codepay":                           {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/h5":                                {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/jsapi":                             {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/jsapi-with-contract":               {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/miniprogram":                       {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/native":                            {ActCreate, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/scannedpos":                        {ActCreate, storage.OrderPartner},
-	"GET /v3/pay/partner/transactions/id/{transaction_id}":                {ActQuery, storage.OrderPartner},
-	"GET /v3/pay/partner/transactions/out-trade-no/{out_trade_no}":        {ActQuery, storage.OrderPartner},
-	"POST /v3/pay/partner/transactions/out-trade-no/{out_trade_no}/close": {ActClose, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/app":                                 {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/app-with-contract":                   {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/codepay":                             {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/h5":                                  {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/jsapi":                               {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/jsapi-with-contract":                 {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/miniprogram":                         {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/native":                              {ActCreate, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/scannedpos":                          {ActCreate, storage.OrderPartner},
+	"GET /v3/pay/partner/transactions/id/{transaction_id}":                  {ActQuery, storage.OrderPartner},
+	"GET /v3/pay/partner/transactions/out-trade-no/{out_trade_no}":          {ActQuery, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/out-trade-no/{out_trade_no}/close":   {ActClose, storage.OrderPartner},
+	"POST /v3/pay/partner/transactions/out-trade-no/{out_trade_no}/reverse": {ActReverse, storage.OrderPartner},
 
 	"POST /v3/combine-transactions/app":                                       {ActCreate, storage.OrderCombine},
 	"POST /v3/combine-transactions/h5":                                        {ActCreate, storage.OrderCombine},
@@ -110,8 +121,13 @@ var served = map[string]service{
 	"POST /v3/ecommerce/refunds/{refund_id}/apply-abnormal-refund":       {ActAbnormalRefund, ""},
 
 	// The answer is the file itself and carries no signature; the hash in the
-	// signed answer that named the file is what the caller checks it against.
-	"GET /v3/billdownload/file": {ActDownload, ""},
+	// signed answer that named the file, where there is one, is what the caller
+	// checks it against.
+	"GET /v3/billdownload/file":                         {ActDownload, ""},
+	"GET /v3/merchant-service/images/{media_id}":        {ActDownload, ""},
+	"GET /v3/global/merchant-service/images/{media_id}": {ActDownload, ""},
+	"GET /v3/transferdownload/elecvoucherfile":          {ActDownload, ""},
+	"GET /v3/transferdownload/signfile":                 {ActDownload, ""},
 }
 
 // CodePay reports whether the operation charges a payment code (付款码支付): the
@@ -119,4 +135,10 @@ var served = map[string]service{
 // notify_url.
 func (o *Operation) CodePay() bool {
 	return o.Path == "/v3/pay/transactions/codepay" || o.Path == "/v3/pay/partner/transactions/codepay"
+}
+
+// Shares reports whether the operation shares the money of a payment (分账):
+// WeChat Pay wants a minute between the two.
+func (o *Operation) Shares() bool {
+	return o.Act == ActNumbered && o.Group == ProfitSharing && strings.HasSuffix(o.Path, "/orders")
 }

@@ -18,17 +18,17 @@ type Operation struct {
 	// Multipart is true for uploads: multipart/form-data, of which only the
 	// part "meta" is signed.
 	Multipart bool
-	// Act says what the gateway does for it; ActNone: not served.
+	// Act says what the gateway does for it.
 	Act Act
 	// Kind is the kind of order that creates, queries and closes are about.
 	Kind storage.OrderKind
 	// Request and Response list the members that WeChat Pay wants or sends
 	// encrypted, as paths like contact_info.name or receivers[].name.
 	Request, Response []string
+	// Number is the merchant's number of an operation that moves money, or asks
+	// for one that did; nil for others.
+	Number *Number
 }
-
-// Served reports whether this version of the gateway serves the operation.
-func (o *Operation) Served() bool { return o.Act != ActNone }
 
 // String returns "METHOD path-template": a closed set, fit for logs.
 func (o *Operation) String() string { return o.Method + " " + o.Path }
@@ -46,7 +46,7 @@ func All() []*Operation { return slices.Clone(table) }
 // the file is part of the program.
 func build(text string) ([]*Operation, map[string]*node) {
 	var all []*Operation
-	roots := map[string]*node{}
+	roots, numbers := map[string]*node{}, numberOf()
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if line == "" || line[0] == '#' {
@@ -73,8 +73,11 @@ func build(text string) ([]*Operation, map[string]*node) {
 		o.Group = groupOf(newShape(o.Method, o.Path, o.Multipart))
 		if s, ok := served[o.String()]; ok {
 			o.Act, o.Kind = s.act, s.kind
-		} else if !slices.Contains(held, o.Group) {
-			o.Act = ActForward
+		} else if o.Number = numbers[o.String()]; o.Number != nil {
+			o.Act = ActNumbered
+			if o.Method == "GET" {
+				o.Act = ActQueryNumber
+			}
 		}
 		if roots[o.Method] == nil {
 			roots[o.Method] = &node{}

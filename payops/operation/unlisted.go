@@ -15,8 +15,8 @@ const unlistedPath = "(unlisted)"
 // that a new one of WeChat Pay's can be called before the table has it. ok is
 // false for what might be a known operation in another spelling (another case,
 // a needless escape, a path parameter): that would go around its rules. The group is
-// the one that the path's words suggest; a group that is not served is not
-// served here either.
+// the one that the path's words suggest. What such an operation means is not
+// known: it is passed on once.
 func Unlisted(method, escapedPath string, multipart bool) (m Match, ok bool) {
 	if !slices.Contains(methods, method) || !plainPath(escapedPath) {
 		return Match{}, false
@@ -32,9 +32,6 @@ func Unlisted(method, escapedPath string, multipart bool) (m Match, ok bool) {
 	}
 	o := &Operation{Method: method, Path: unlistedPath, Multipart: multipart}
 	o.Group = groupOf(newShape(method, strings.ToLower(escapedPath), multipart))
-	if !slices.Contains(held, o.Group) {
-		o.Act = ActForward
-	}
 	return Match{Operation: o}, true
 }
 
