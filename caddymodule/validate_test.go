@@ -76,6 +76,13 @@ func TestValidateJSON(t *testing.T) {
 		"sandbox time scale": {sandboxCheck{SandboxConfig{
 			Merchants: []SandboxMerchant{{"1900000001", "wx8888888888888888"}}, TimeScale: -1,
 		}}, "not above zero"},
+		"sandbox refund time": {sandboxCheck{SandboxConfig{
+			Merchants: []SandboxMerchant{{"1900000001", "wx8888888888888888"}}, RefundTime: -1,
+		}}, "not above zero"},
+		"sandbox provider without merchant": {sandboxCheck{SandboxConfig{
+			Merchants:        []SandboxMerchant{{"1900000001", "wx8888888888888888"}},
+			ServiceProviders: map[string][]string{"1900000002": nil},
+		}}, "there is no merchant 1900000002"},
 		"demo shop": {shopCheck{DemoShopConfig{}}, `missing option "gateway"`},
 	} {
 		t.Run(name, func(t *testing.T) {
