@@ -148,7 +148,7 @@ func (h *APIHandler) bind(g *gateway) error {
 	if err != nil {
 		return fmt.Errorf("wechatpay_api: %w", err)
 	}
-	api, err := g.newAPI(h.merchant, h.callers, rules)
+	api, err := g.newAPI(h.merchant, h.callers, rules, h.Limits)
 	if err != nil {
 		return fmt.Errorf("wechatpay_api: %w", err)
 	}
@@ -181,12 +181,13 @@ func (h *APIHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyht
 }
 
 // newAPI makes a payment API of the merchant over this configuration's ledger.
-func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set, rules guard.Policy) (*payops.API, error) {
+func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set, rules guard.Policy, limits map[string]guard.Limit) (*payops.API, error) {
 	return payops.New(payops.Config{
 		Merchant: m,
 		Ledger:   g.store,
 		Callers:  callers,
 		Rules:    rules,
+		Limits:   limits,
 		Logger:   g.log,
 		Observer: callObserver{observer: g.app.observer, merchant: m.Name()},
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {

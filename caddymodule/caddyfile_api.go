@@ -17,6 +17,7 @@ import (
 //		caller <name> key <serial> <pem file or placeholder>       # WECHATPAY2-SHA256-RSA2048, signed with the caller's own key
 //		allow  <caller> <group...>                                 # mandatory per caller; * = every path
 //		trust_upstream_auth                                        # instead of callers: an outer handler authenticates; allow upstream <group...>
+//		limit  <caller> [refund_per_day <yuan>] [refund_per_order <yuan>] [sub_mchid <mchid>]   # at most; beyond: 403
 //		rules  enforce | warn | off [<rule...>]                    # WeChat Pay's rules about money; default enforce
 //		then {                                                     # ordinary HTTP directives: where the result of a success goes on to
 //			<directives...>
@@ -46,7 +47,10 @@ func (c *APIConfig) unmarshalCaddyfile(h httpcaddyfile.Helper) error {
 			min: 3, max: -1, repeat: true, set: c.addCaller,
 		},
 		{name: "allow", syntax: "<caller> <group...>", min: 2, max: -1, repeat: true, set: c.addAllow},
-		{name: "limit", later: true},
+		{
+			name: "limit", syntax: "<caller> [refund_per_day <yuan>] [refund_per_order <yuan>] [sub_mchid <mchid>]",
+			min: 3, max: -1, repeat: true, set: c.addLimit,
+		},
 		{name: "rules", syntax: "enforce | warn | off [<rule...>]", min: 1, max: -1, repeat: true, set: c.addRules},
 		{name: "trust_upstream_auth", set: func([]string) error {
 			c.TrustUpstreamAuth = true
@@ -110,5 +114,20 @@ func (c *APIConfig) addAllow(args []string) error {
 		c.Allow = make(map[string][]string)
 	}
 	c.Allow[caller] = groups
+	return nil
+}
+
+// addLimit reads `erp refund_per_day 5000 sub_mchid 1900000109`. Lines for one
+// caller add up.
+func (c *APIConfig) addLimit(args []string) error {
+	caller := args[0]
+	limit, err := guard.ParseLimit(c.Limits[caller], args[1:])
+	if err != nil {
+		return fmt.Errorf("%s: %w", caller, err)
+	}
+	if c.Limits == nil {
+		c.Limits = make(map[string]guard.Limit)
+	}
+	c.Limits[caller] = limit
 	return nil
 }

@@ -131,6 +131,11 @@ type APIConfig struct {
 	// close refund bill parking profitsharing transfer media crypto openid
 	// other`), or `*` for every path. Required for every caller but `upstream`.
 	Allow map[string][]string `json:"allow,omitempty"`
+	// What each caller may do at most: amounts in fen that it may refund of one
+	// payment, and apply for in one day of China's time, and the sub-merchants that
+	// it may act for. Beyond it: 403. What is counted is in the store and holds
+	// across restarts. Default: nothing is limited.
+	Limits map[string]guard.Limit `json:"limits,omitempty"`
 	// Which of WeChat Pay's rules about money the gateway enforces itself, before
 	// it sends anything: `enforce`, `warn` or `off`, for the rules named or for
 	// all. Default: all are enforced, but close_too_early, which warns.

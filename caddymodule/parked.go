@@ -40,7 +40,7 @@ func (g *gateway) parked(ctx context.Context, p receive.Parked) {
 	if !ok {
 		return
 	}
-	api, err := g.newAPI(m, caller.Nobody(), guard.Policy{})
+	api, err := g.newAPI(m, caller.Nobody(), guard.Policy{}, nil)
 	if err != nil {
 		g.log.Error("asking WeChat about a parked notification", "id", p.ID, "error", err)
 		return

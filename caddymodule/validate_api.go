@@ -95,6 +95,15 @@ func (c *APIConfig) validate() error {
 			return &optionError{option, invalid(block, "allow", "%s: %w", caller, err)}
 		}
 	}
+	for _, caller := range sortedKeys(c.Limits) {
+		option := "limit " + caller
+		if !slices.Contains(callers, caller) {
+			return &optionError{option, invalid(block, "limit", "there is no caller %q; the callers are %s", caller, strings.Join(callers, ", "))}
+		}
+		if err := c.Limits[caller].Validate(); err != nil {
+			return &optionError{option, invalid(block, "limit", "%s: %w", caller, err)}
+		}
+	}
 	return nil
 }
 

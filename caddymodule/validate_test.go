@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 )
 
 // TestValidateJSON holds what only JSON can say, past the Caddyfile's parser,
@@ -70,6 +72,22 @@ func TestValidateJSON(t *testing.T) {
 			Merchant: "shop", Callers: []Caller{{Name: "a", Token: "{env.T}"}},
 			Allow: map[string][]string{"a": {"pay"}, "b": {"pay"}},
 		}}, `there is no caller "b"`},
+		"limit of nobody": {apiCheck{APIConfig{
+			Merchant: "shop", Callers: []Caller{{Name: "a", Token: "{env.T}"}}, Allow: map[string][]string{"a": {"refund"}},
+			Limits: map[string]guard.Limit{"b": {RefundPerDay: 1}},
+		}}, `there is no caller "b"`},
+		"limit below zero": {apiCheck{APIConfig{
+			Merchant: "shop", Callers: []Caller{{Name: "a", Token: "{env.T}"}}, Allow: map[string][]string{"a": {"refund"}},
+			Limits: map[string]guard.Limit{"a": {RefundPerDay: -1}},
+		}}, "below zero"},
+		"limit of nothing": {apiCheck{APIConfig{
+			Merchant: "shop", Callers: []Caller{{Name: "a", Token: "{env.T}"}}, Allow: map[string][]string{"a": {"refund"}},
+			Limits: map[string]guard.Limit{"a": {}},
+		}}, "limits nothing"},
+		"limit": {apiCheck{APIConfig{
+			Merchant: "shop", Callers: []Caller{{Name: "a", Token: "{env.T}"}}, Allow: map[string][]string{"a": {"refund"}},
+			Limits: map[string]guard.Limit{"a": {SubMchids: []string{"1900000109"}, RefundPerOrder: 1}},
+		}}, ""},
 		"empty allow": {apiCheck{APIConfig{
 			Merchant: "shop", Callers: []Caller{{Name: "a", Token: "{env.T}"}}, Allow: map[string][]string{"a": {}},
 		}}, `missing option "allow a"`},

@@ -112,6 +112,12 @@ var cases = []struct {
 	{OneAppid, "one", combine(true, 3, "", "wx1", "wx1"), Pass, 0},
 	{OneAppid, "two", combine(true, 3, "wx1", "", "wx2"), Refuse, 0},
 
+	{OpenIDAppid, "none", Facts{Now: now}, Pass, 0},
+	{OpenIDAppid, "not known", Facts{Now: now, OpenIDs: []OpenID{{Appid: "wx1"}}}, Pass, 0},
+	{OpenIDAppid, "its own app", Facts{Now: now, OpenIDs: []OpenID{{Appid: "wx1", Known: "wx1"}}}, Pass, 0},
+	{OpenIDAppid, "another app", Facts{Now: now, OpenIDs: []OpenID{{Appid: "wx1", Known: "wx2"}}}, Refuse, 0},
+	{OpenIDAppid, "the second of another app", Facts{Now: now, OpenIDs: []OpenID{{Appid: "wx1", Known: "wx1"}, {Appid: "wx3", Known: "wx2"}}}, Refuse, 0},
+
 	{ClosePaid, "created", closing(storage.OrderCreated, storage.OriginGateway, time.Hour), Pass, 0},
 	{ClosePaid, "unknown outcome", closing(storage.OrderUnknown, storage.OriginGateway, time.Hour), Pass, 0},
 	{ClosePaid, "paid", closing(storage.OrderPaid, storage.OriginGateway, time.Hour), Refuse, 0},

@@ -39,45 +39,58 @@ func ParseLimit(before Limit, args []string) (Limit, error) {
 	l := before
 	l.SubMchids = slices.Clone(before.SubMchids)
 	if len(args) == 0 {
-		return Limit{}, errors.New("limit needs refund_per_order, refund_per_day or sub_mchid, and its value")
+		return Limit{}, errors.New("refund_per_day, refund_per_order or sub_mchid is needed, and its value")
 	}
 	for len(args) > 0 {
 		if len(args) == 1 {
-			return Limit{}, fmt.Errorf("limit: %s has no value", args[0])
+			return Limit{}, fmt.Errorf("%s has no value", args[0])
 		}
 		option, value := args[0], args[1]
 		args = args[2:]
 		var err error
 		switch option {
 		case "sub_mchid":
-			if len(value) > 32 || !allDigits(value) || strings.HasPrefix(value, "0x") {
-				return Limit{}, fmt.Errorf("limit: sub_mchid %q is not a merchant's number", value)
-			}
-			if slices.Contains(l.SubMchids, value) {
-				return Limit{}, fmt.Errorf("limit: sub_mchid %s is named twice", value)
-			}
 			l.SubMchids = append(l.SubMchids, value)
 		case "refund_per_order":
 			err = once(&l.RefundPerOrder, option, value)
 		case "refund_per_day":
 			err = once(&l.RefundPerDay, option, value)
 		default:
-			return Limit{}, fmt.Errorf("limit: there is no %q; there are refund_per_day, refund_per_order, sub_mchid", option)
+			return Limit{}, fmt.Errorf("there is no %q; there are refund_per_day, refund_per_order, sub_mchid", option)
 		}
 		if err != nil {
 			return Limit{}, err
 		}
 	}
-	return l, nil
+	return l, l.Validate()
+}
+
+// Validate returns what is wrong with a limit: one that limits nothing, too.
+func (l Limit) Validate() error {
+	if len(l.SubMchids) == 0 && l.RefundPerOrder == 0 && l.RefundPerDay == 0 {
+		return errors.New("it limits nothing; there are refund_per_day, refund_per_order, sub_mchid")
+	}
+	if l.RefundPerOrder < 0 || l.RefundPerDay < 0 {
+		return errors.New("an amount is below zero")
+	}
+	for i, sub := range l.SubMchids {
+		if sub == "" || len(sub) > 32 || !digits(sub) {
+			return fmt.Errorf("sub_mchid %q is not a merchant's number", sub)
+		}
+		if slices.Contains(l.SubMchids[:i], sub) {
+			return fmt.Errorf("sub_mchid %s is named twice", sub)
+		}
+	}
+	return nil
 }
 
 func once(to *storage.Fen, option, value string) error {
 	if *to != 0 {
-		return fmt.Errorf("limit: %s is given twice", option)
+		return fmt.Errorf("%s is given twice", option)
 	}
 	fen, err := ParseYuan(value)
 	if err != nil {
-		return fmt.Errorf("limit: %s: %w", option, err)
+		return fmt.Errorf("%s: %w", option, err)
 	}
 	*to = fen
 	return nil
