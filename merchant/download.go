@@ -75,10 +75,12 @@ func (m *Merchant) fetchFrom(ctx context.Context, url string, header func() (htt
 	// A connection of its own: on one that was idle for an hour net/http would
 	// ask again by itself when it turns out to be dead.
 	req.Close = true
+	sent := m.now()
 	res, err := m.client.Do(req)
 	if err != nil {
 		return nil, nil, fmt.Errorf("no answer: %w", err)
 	}
+	m.SawDate(res.Header.Get("Date"), sent, m.now())
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxKeyAnswer+1))
 	if err != nil {

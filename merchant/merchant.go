@@ -46,6 +46,7 @@ type Merchant struct {
 	store   CertificateStore
 
 	state atomic.Pointer[state]
+	clock clockWatch
 
 	lifecycle sync.Mutex
 	started   bool

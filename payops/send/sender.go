@@ -200,6 +200,7 @@ func (s *Sender) once(ctx context.Context, i int, r Request, header http.Header)
 			req.Body, req.GetBody = http.NoBody, nil
 		}
 	}
+	began := s.now()
 	response, err := s.client.Do(req)
 	if err != nil {
 		switch {
@@ -211,6 +212,7 @@ func (s *Sender) once(ctx context.Context, i int, r Request, header http.Header)
 			return Result{Err: ErrUnreachable}, false
 		}
 	}
+	s.merchant.SawDate(response.Header.Get("Date"), began, s.now())
 	if r.Stream && response.StatusCode == http.StatusOK && deadline.Stop() {
 		streaming = true
 		return Result{
