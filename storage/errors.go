@@ -27,6 +27,10 @@ var (
 	// still works, and writing resumes by itself when space is freed.
 	ErrDiskFloor = errors.New("storage: free space is below the floor")
 
+	// ErrCursor is returned by Inbox.Notifications when Filter.After is no Cursor
+	// of a listing.
+	ErrCursor = errors.New("storage: not a cursor of a listing")
+
 	// ErrClosed is returned after Close began.
 	ErrClosed = errors.New("storage: closed")
 

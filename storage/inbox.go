@@ -209,6 +209,7 @@ type Inbox interface {
 
 	// Notifications lists records, newest first by ReceivedAt, without bodies. A
 	// page may be shorter than the limit, even empty, and still have a cursor.
+	// Errors: ErrCursor, ErrCorrupt.
 	Notifications(ctx context.Context, f Filter) (Page, error)
 
 	// Stats counts what an operator watches. It must not cost more than a few

@@ -54,6 +54,17 @@ func (f *floor) check() error {
 	return nil
 }
 
+// FreeSpace returns the free space of the volume that holds the store, in bytes,
+// and the floor below which writes are refused; floor is negative when it is
+// switched off. In memory there is no volume, and both are 0.
+func (s *Store) FreeSpace() (free, floor int64, err error) {
+	if s.floor.limit < 0 && s.floor.dir == "" {
+		return 0, 0, nil
+	}
+	free, err = s.floor.space(s.floor.dir)
+	return free, s.floor.limit, err
+}
+
 // checkOpen refuses to open a store on a volume so full that opening it could
 // kill the process.
 func (f *floor) checkOpen() error {

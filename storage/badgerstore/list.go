@@ -3,7 +3,6 @@ package badgerstore
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -55,7 +54,7 @@ func (s *Store) Notifications(_ context.Context, f storage.Filter) (storage.Page
 	if f.After != "" {
 		mark, err := base64.RawURLEncoding.DecodeString(f.After)
 		if err != nil || len(mark) != 16 {
-			return storage.Page{}, fmt.Errorf("badgerstore: not a cursor of this listing")
+			return storage.Page{}, storage.ErrCursor
 		}
 		from = append(append(from, prefix...), mark...)
 	}

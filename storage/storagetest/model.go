@@ -523,7 +523,7 @@ func (m *Model) Notifications(_ context.Context, f storage.Filter) (storage.Page
 	if f.After != "" {
 		at, err := strconv.ParseUint(f.After, 10, 64)
 		if err != nil {
-			return storage.Page{}, errors.New("model: not a cursor of this listing")
+			return storage.Page{}, storage.ErrCursor
 		}
 		from = 1 + slices.IndexFunc(all, func(n *modelNote) bool { return n.seq == at })
 	}

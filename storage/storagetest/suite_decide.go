@@ -249,9 +249,8 @@ var listTests = []test{
 		next, err := e.s.Notifications(e.ctx, storage.Filter{Limit: 1, After: p.Cursor})
 		e.ok(err)
 		e.equal(names(next.Records), []string{want})
-		if _, err := e.s.Notifications(e.ctx, storage.Filter{After: "!"}); err == nil {
-			e.Fatal("a cursor that is none was taken")
-		}
+		_, err = e.s.Notifications(e.ctx, storage.Filter{After: "!"})
+		e.is(err, storage.ErrCursor)
 	}},
 	{"EmptyStore", func(e *env) {
 		p, err := e.s.Notifications(e.ctx, storage.Filter{})
