@@ -26,7 +26,7 @@ type Attempted struct {
 	// nil when it gave none, or did not succeed.
 	Answer []byte
 	// Held is true when the attempt did not count and the claim was given back:
-	// the breaker is open, or the gateway stops.
+	// the breaker is open, the queue is paused, or the gateway stops.
 	Held bool
 }
 
@@ -44,7 +44,7 @@ type Attempted struct {
 // without Success and the recording goes on in the background until the lease is
 // nearly over.
 func (d *Dispatcher) Attempt(ctx context.Context, c storage.Claim, route *notify.Route) Attempted {
-	if route == nil || !d.begin() {
+	if route == nil || d.cfg.Paused(c.Record.Queue()) || !d.begin() {
 		d.release(&c, c.Record.NextDue)
 		return Attempted{Held: true}
 	}

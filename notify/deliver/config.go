@@ -48,6 +48,13 @@ type Config struct {
 	// not block, and must not change or keep the record.
 	Route func(rec *storage.Record) *notify.Route
 
+	// Paused reports whether an operator holds the queue: nothing of it is then
+	// sent, not even a probe or the delivery of a callback's own request; what is
+	// under way is finished. It is asked before each claim and each send, from
+	// many goroutines, and must be quick. When it changes, [Dispatcher.Wake]
+	// makes queues look at once. Default: never.
+	Paused func(queue string) bool
+
 	// Owner names this dispatcher in claims: unique per process and
 	// configuration generation.
 	Owner string
@@ -80,6 +87,9 @@ type Config struct {
 
 // withDefaults fills in what may be left out.
 func (c Config) withDefaults() Config {
+	if c.Paused == nil {
+		c.Paused = func(string) bool { return false }
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -165,6 +165,18 @@ func (d *Dispatcher) supervise() {
 	}
 }
 
+// Wake makes every queue look for work at once, such as after one was resumed.
+func (d *Dispatcher) Wake() { d.wakeAll() }
+
+// Down reports whether the queue's deliveries are held because its backend does
+// not answer.
+func (d *Dispatcher) Down(queue string) bool {
+	d.mu.Lock()
+	q := d.queues[queue]
+	d.mu.Unlock()
+	return q != nil && !q.breaker.closed()
+}
+
 // wakeAll wakes the queues that are known.
 func (d *Dispatcher) wakeAll() {
 	d.mu.Lock()

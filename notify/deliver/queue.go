@@ -98,6 +98,10 @@ func (q *queue) step() (wait time.Duration) {
 	if wait := time.Until(q.holdUntil); wait > 0 {
 		return wait
 	}
+	if q.d.cfg.Paused(q.name) {
+		q.giveBack(q.take()...)
+		return never // the next poll asks again
+	}
 	if !q.breaker.closed() {
 		q.giveBack(q.take()...) // the workers may all hang
 		return q.probe()
@@ -283,6 +287,10 @@ func (q *queue) work() {
 // deliver makes one attempt, if it may be made now.
 func (q *queue) deliver(j *job) {
 	defer q.d.recoverIn("worker")
+	if q.d.cfg.Paused(q.name) {
+		q.giveBack(j)
+		return
+	}
 	if !j.leave.given() {
 		j.leave, _ = q.breaker.enter()
 	}
