@@ -85,7 +85,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, q *request) *refusal
 	}
 	q.match()
 	limit := a.maxBody
-	if q.uploads() {
+	if q.large() {
 		release, refused := a.uploadSlot(q)
 		if refused != nil {
 			return refused
@@ -185,7 +185,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, q *request, limit
 		return nil
 	}
 	var buffer bytes.Buffer
-	if q.uploads() {
+	if q.large() {
 		buffer.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
 		connection := http.NewResponseController(w)
 		if connection.SetReadDeadline(time.Now().Add(a.timeout)) == nil {

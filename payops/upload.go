@@ -4,12 +4,23 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"strings"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/resource"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/upload"
 )
 
 // uploads reports whether the request is a multipart upload.
 func (q *request) uploads() bool { return q.op.Operation != nil && q.op.Multipart }
+
+// large reports whether the request's body is a file or holds one.
+func (q *request) large() bool {
+	if !strings.HasPrefix(q.path, resource.Prefix) {
+		return q.uploads()
+	}
+	match := resource.Find(q.method, q.path)
+	return match.Route != nil && match.Upload
+}
 
 // isMultipart reports whether a header announces multipart/form-data.
 func isMultipart(h http.Header) bool {

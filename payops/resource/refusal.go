@@ -33,6 +33,11 @@ const (
 	RuleRefundCombine  = "refund_combine"    // 409: a combine order is refunded by its sub-orders
 	RuleQRAbsent       = "qr_absent"         // 404: the order has no code_url
 	RuleQRGone         = "qr_gone"           // 410: the code_url opens nothing any more
+	RuleAppid          = "appid"             // 400
+	RulePrepayID       = "prepay_id"         // 400
+	RuleCiphertext     = "ciphertext"        // 400
+	RuleFilename       = "filename"          // 400
+	RuleNotReady       = "not_ready"         // 503: no keys yet, or no valid one
 	RuleBusy           = "busy"              // 429
 	RuleStore          = "store_unavailable" // 503
 	RuleUnreachable    = "unreachable"       // 502: no verified answer, and nothing was changed

@@ -15,7 +15,7 @@ import (
 )
 
 // Config is what the resources of one API share. Every field is required but
-// Logger.
+// KnowOpenID and Logger.
 type Config struct {
 	Merchant *merchant.Merchant
 	Ledger   storage.Ledger
@@ -24,6 +24,8 @@ type Config struct {
 	NewID func() (string, error)
 	// Invoke signs what opens a payment with a prepay_id.
 	Invoke func(ctx context.Context, way invoke.Way, appid, prepayID string) (invoke.Parameters, error)
+	// KnowOpenID is told which app an openid belongs to. Nil: nobody is.
+	KnowOpenID func(ctx context.Context, appid, openid string) error
 	// Logger gets no body, key or openid. Default: discards.
 	Logger *slog.Logger
 }

@@ -49,6 +49,14 @@ func init() {
 		{Method: "POST", Pattern: "/gateway/orders/{out_trade_no}/refunds", Group: operation.Refund, Once: true, Handle: (*Resources).refundOrder},
 		{Method: "POST", Pattern: "/gateway/refunds", Group: operation.Refund, Once: true, Handle: (*Resources).refund},
 		{Method: "GET", Pattern: "/gateway/refunds/{out_refund_no}", Group: operation.Query, Handle: (*Resources).showRefund},
+		{Method: "GET", Pattern: "/gateway/openid/authorize", Group: operation.OpenID, NoSubMchid: true, Handle: (*Resources).authorize},
+		{Method: "POST", Pattern: "/gateway/openid", Group: operation.OpenID, NoSubMchid: true, Handle: (*Resources).exchangeCode},
+		{Method: "POST", Pattern: "/gateway/crypto/verify", Group: operation.Crypto, NoSubMchid: true, Handle: (*Resources).verify},
+		{Method: "POST", Pattern: "/gateway/crypto/encrypt", Group: operation.Crypto, NoSubMchid: true, Handle: (*Resources).encrypt},
+		{Method: "POST", Pattern: "/gateway/crypto/decrypt", Group: operation.Crypto, NoSubMchid: true, Handle: (*Resources).decrypt},
+		{Method: "POST", Pattern: "/gateway/crypto/invoke", Group: operation.Crypto, NoSubMchid: true, Handle: (*Resources).invoke},
+		{Method: "POST", Pattern: "/gateway/media/images", Group: operation.Media, Upload: true, NoSubMchid: true, Handle: (*Resources).uploadImage},
+		{Method: "POST", Pattern: "/gateway/media/videos", Group: operation.Media, Upload: true, NoSubMchid: true, Handle: (*Resources).uploadVideo},
 	}
 }
 
