@@ -32,6 +32,8 @@ const (
 	DefaultDownloadTimeout = 10 * time.Minute
 	// uploadSlots is how many uploads are held in memory at a time.
 	uploadSlots = 8
+	// DefaultRefundWait is how long a refund waits for others of the same payer.
+	DefaultRefundWait = 5 * time.Second
 	// outcomeTimeout bounds the writing of an outcome row.
 	outcomeTimeout = 5 * time.Second
 )
@@ -65,6 +67,10 @@ type Config struct {
 	// change is durable: callbacks that were parked for it may be looked at
 	// again. It must not block. Default: nothing.
 	LedgerChanged func(ctx context.Context, key storage.OrderKey)
+	// Fallback leaves a query of every order and refund on the ledger's agenda, in
+	// the same step as its intent row: work of package fallback, for whoever runs
+	// the agenda. Default: false.
+	Fallback bool
 	// MaxBody is the largest request body in bytes. Default: [DefaultMaxBody].
 	MaxBody int64
 	// MaxUpload is the largest body of a multipart upload in bytes. Default:
@@ -78,6 +84,10 @@ type Config struct {
 	// DownloadTimeout bounds the streaming of a file. Default:
 	// [DefaultDownloadTimeout].
 	DownloadTimeout time.Duration
+	// RefundWait bounds how long a refund waits for the refunds of the same payer
+	// (支付者) that came before it: they go out one after another. Default:
+	// [DefaultRefundWait].
+	RefundWait time.Duration
 	// Attempt is how long one host has to answer. Default: [send.DefaultAttempt],
 	// and at most half of Timeout.
 	Attempt time.Duration
@@ -98,9 +108,11 @@ type API struct {
 	changed  func(ctx context.Context, key storage.OrderKey)
 	maxBody  int64
 	timeout  time.Duration
+	wait     time.Duration // for the turn of a payer's refund
 	locks    keyLocks
 	rules    guard.Policy
 	limits   map[string]guard.Limit
+	fallback bool // leave queries on the agenda
 
 	maxUpload, maxDownload int64
 	downloadTimeout        time.Duration
@@ -118,10 +130,10 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		merchant: cfg.Merchant, ledger: cfg.Ledger, callers: cfg.Callers,
 		now: cfg.Now, log: cfg.Logger, observer: cfg.Observer, changed: cfg.LedgerChanged,
-		maxBody: cfg.MaxBody, timeout: cfg.Timeout, ids: &idSource{rand: cfg.Rand},
+		maxBody: cfg.MaxBody, timeout: cfg.Timeout, wait: cfg.RefundWait, ids: &idSource{rand: cfg.Rand},
 		maxUpload: cfg.MaxUpload, maxDownload: cfg.MaxDownload, downloadTimeout: cfg.DownloadTimeout,
-		uploads: make(chan struct{}, uploadSlots),
-		rules:   cfg.Rules, limits: maps.Clone(cfg.Limits),
+		uploads: make(chan struct{}, uploadSlots), fallback: cfg.Fallback,
+		rules: cfg.Rules, limits: maps.Clone(cfg.Limits),
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -150,6 +162,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if a.timeout <= 0 {
 		a.timeout = DefaultTimeout
+	}
+	if a.wait <= 0 {
+		a.wait = DefaultRefundWait
 	}
 	if a.downloadTimeout <= 0 {
 		a.downloadTimeout = DefaultDownloadTimeout

@@ -7,6 +7,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -35,9 +36,19 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 	}
 
 	key := d.order.Key
+	number := numberMemo(operation.SpaceOrder, key.Mchid, key.SubMchid, key.Number)
+	keys := storage.Keys{Order: key, Memos: append(openIDMemos(d.payers), number)}
 	var before *storage.Order // that this call goes on with; nil for a new one
-	id, refused := a.begin(q, key, func(rows *storage.Rows) error {
+	var result guard.Result
+	id, refused := a.beginRows(q, keys, key, func(rows *storage.Rows) error {
 		before = nil
+		if rows.Memos[number] != nil {
+			return numberTaken() // by an order that is kept as a number alone
+		}
+		result = guard.Evaluate(a.rules, guard.Facts{Now: a.now(), OpenIDs: openIDFacts(rows, d.payers)})
+		if result.Refusal != nil {
+			return ruledOut(result.Refusal)
+		}
 		known := rows.Order
 		if known == nil || known.State == storage.OrderRejected {
 			order := d.order
@@ -65,6 +76,8 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 		return refused
 	}
 
+	a.tell(w, result)
+
 	// A payment code is charged in the call: the same bytes are not sent twice.
 	res := a.send(q, id, q.path, d.body, !q.op.CodePay())
 	// 202: taken, not yet done; WeChat Pay asks for the same request again.
@@ -72,8 +85,19 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 	if q.op.CodePay() && res.Outcome == send.Rejected && !notCharged[errorCode(res.Body)] {
 		known = false // the payer may be typing the password
 	}
-	written := a.finish(q, id, key, res, func(o *storage.Order) bool {
-		return created(o, before, res, known)
+	keys.Memos = nil
+	if known && res.Outcome == send.Succeeded {
+		keys.Memos = openIDMemos(d.payers) // WeChat Pay takes no openid of another app
+	}
+	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
+		if len(keys.Memos) > 0 {
+			a.noteOpenIDs(rows, d.payers)
+		}
+		changed := rows.Order != nil && created(rows.Order, before, res, known)
+		if changed {
+			rows.Order.UpdatedAt = a.now()
+		}
+		return changed
 	})
 	if q.op.CodePay() && res.Outcome == send.Succeeded {
 		a.queried(q.call, q.op.Kind, key, res) // the answer is the transaction

@@ -33,6 +33,8 @@ type draft struct {
 	order storage.Order
 	// body is what is sent: the caller's bytes, with what was missing filled in.
 	body []byte
+	// payers are who the order is for, as far as the request says.
+	payers []identity
 }
 
 // keys names the order and its sub-orders.
@@ -114,6 +116,10 @@ func (a *API) draft(q *request) (*draft, *refusal) {
 			d.order.TimeExpire = at
 		}
 	}
+	if d.payers, refused = statedPayers(kind, o, d); refused != nil {
+		return nil, refused
+	}
+	d.order.Payer = digestOf(d.payers)
 	d.order.Content = contentOf(d.order)
 	return d, nil
 }

@@ -30,6 +30,7 @@ type learned struct {
 	reversed      bool          // 已撤销: what was paid went back to the payer
 	amount        storage.Money // zero when the answer carries none
 	subs          []storage.SubOrder
+	payers        []identity // who has paid; nil unless it is paid
 }
 
 // learn reads a verified 200 of a query. ok is false when it names no order of
@@ -54,6 +55,9 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 		reversed:      answer.Get("trade_state").String() == "REVOKED",
 	}
 	l.paidAt, _ = time.Parse(time.RFC3339, answer.Get("success_time").String())
+	if l.state == storage.OrderPaid {
+		l.payers = answeredPayers(kind, answer)
+	}
 	return l, mchid == a.merchant.Mchid() && l.key.Number != ""
 }
 
@@ -82,6 +86,9 @@ func (a *API) learnCombine(body []byte) (learned, bool) {
 	}
 	if !agree {
 		l.state = ""
+	}
+	if l.state == storage.OrderPaid {
+		l.payers = answeredPayers(storage.OrderCombine, answer)
 	}
 	return l, l.key.Mchid == a.merchant.Mchid() && l.key.Number != ""
 }
@@ -144,6 +151,9 @@ func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
 		if o.State != storage.OrderPaid {
 			o.State, o.PaidAt, changed = storage.OrderPaid, l.paidAt, true
 		}
+		if payer := digestOf(l.payers); payer != "" && payer != o.Payer {
+			o.Payer, changed = payer, true
+		}
 		if o.TransactionID == "" && l.transactionID != "" {
 			o.TransactionID, changed = l.transactionID, true
 		}
@@ -176,7 +186,7 @@ func findSub(subs []storage.SubOrder, key storage.OrderKey) *storage.SubOrder {
 
 // record writes what a query found into the ledger, where the ledger knows the
 // order and it is news. It never fails the query.
-func (a *API) record(ctx context.Context, kind storage.OrderKind, key storage.OrderKey, apply func(*storage.Order) (changed, contradicts bool)) {
+func (a *API) record(ctx context.Context, kind storage.OrderKind, key storage.OrderKey, payers []identity, apply func(*storage.Order) (changed, contradicts bool)) {
 	order, err := a.ledger.Order(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && (order.Key != key || order.Kind != kind) {
 		return // an order of another kind is asked for elsewhere: "no such order" is no word about it
@@ -193,7 +203,7 @@ func (a *API) record(ctx context.Context, kind storage.OrderKind, key storage.Or
 		if !changed {
 			return
 		}
-		err = a.ledger.Change(ctx, storage.Keys{Order: key}, func(rows *storage.Rows) error {
+		err = a.ledger.Change(ctx, storage.Keys{Order: key, Memos: openIDMemos(payers)}, func(rows *storage.Rows) error {
 			if rows.Order == nil || rows.Order.Kind != kind {
 				return errNothing
 			}
@@ -201,6 +211,7 @@ func (a *API) record(ctx context.Context, kind storage.OrderKind, key storage.Or
 				return errNothing
 			}
 			rows.Order.UpdatedAt = a.now()
+			a.noteOpenIDs(rows, payers)
 			return nil
 		})
 	}

@@ -97,9 +97,9 @@ func (a *API) queried(ctx context.Context, kind storage.OrderKind, key storage.O
 			a.log.Warn("a query's answer is about another order")
 			return
 		}
-		a.record(ctx, kind, found.key, found.apply)
+		a.record(ctx, kind, found.key, found.payers, found.apply)
 	case notExist(res) && !key.IsZero():
-		a.record(ctx, kind, key, a.notExisting)
+		a.record(ctx, kind, key, nil, a.notExisting)
 	}
 }
 

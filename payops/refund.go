@@ -27,6 +27,11 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 	if refused != nil {
 		return refused
 	}
+	next, refused := a.payersTurn(q.live, order)
+	if refused != nil {
+		return refused
+	}
+	defer next()
 	locked := []storage.OrderKey{{Mchid: d.refund.Key.Mchid, SubMchid: d.refund.Key.SubMchid, Number: "refund " + d.refund.Key.OutRefundNo}}
 	if order != nil {
 		locked = append(locked, order.Key)

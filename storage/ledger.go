@@ -82,6 +82,9 @@ type Order struct {
 	Subs          []SubOrder `json:"subs,omitempty"`
 	TransactionID string     `json:"transaction_id,omitempty"`
 
+	// Payer is the [PayerDigest] of who pays or has paid, "" while nobody knows.
+	Payer string `json:"payer,omitempty"`
+
 	ParkingID    string `json:"parking_id,omitempty"`
 	OutParkingNo string `json:"out_parking_no,omitempty"`
 	Plate        string `json:"plate,omitempty"`

@@ -64,6 +64,9 @@ func Classify(head Head, resource []byte, mchid string) (Event, error) {
 	if e.Kind.IsChecked() || e.Kind == ParkingReleased {
 		e.ForeignMchid = foreign(&p, mchid)
 	}
+	if e.Kind.IsPayment() {
+		e.Payer = storage.PayerDigest(e.Appid, p.openid)
+	}
 	e.Money = money(&e)
 	if key := e.OrderKey(); !key.IsZero() {
 		e.Orders = []storage.OrderKey{key}

@@ -112,6 +112,9 @@ type Event struct {
 	SubMchid     string
 	Appid        string // appid, sp_appid or combine_appid
 	SubAppid     string
+	// Payer is the [storage.PayerDigest] of who has paid; empty when it is not
+	// stated.
+	Payer string
 
 	OutTradeNo    string // out_trade_no or combine_out_trade_no
 	TransactionID string

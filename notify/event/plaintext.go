@@ -15,8 +15,9 @@ type plaintext struct {
 	parking    bool // parking_info is there
 	receiver   bool
 	collection bool
-	paidAmount int64 // of a payscore order's collection
-	received   int64 // of a profit-sharing receiver
+	paidAmount int64  // of a payscore order's collection
+	received   int64  // of a profit-sharing receiver
+	openid     string // of the payer, under the order's own app
 }
 
 // parsePlaintext reads a decrypted resource. Errors wrap ErrMalformed.
@@ -54,7 +55,9 @@ func parsePlaintext(p *plaintext, data []byte) error {
 			p.receiver = s.object(p, inReceiver, source)
 		case "collection":
 			p.collection = s.object(p, inCollection, source)
-		case "payer", "scene_info", "combine_payer_info":
+		case "payer", "combine_payer_info":
+			s.payer(p, source)
+		case "scene_info":
 			s.expect(&p.odd, isObject)
 		case "promotion_detail":
 			s.expect(&p.odd, isArray)
@@ -187,6 +190,30 @@ func (s *scanner) object(p *plaintext, in scope, source string) bool {
 			s.receiverMember(p, name, source)
 		case inCollection:
 			s.collectionMember(p, name, source)
+		}
+	}
+}
+
+// payer reads the openid under the order's own app. It decides nothing: what is
+// not the text it should be is passed over.
+func (s *scanner) payer(p *plaintext, source string) {
+	if s.peek() != isObject {
+		s.expect(&p.odd, isObject)
+		return
+	}
+	mark := s.open()
+	for initial := true; ; initial = false {
+		name, ok := s.member(mark, initial)
+		if !ok {
+			return
+		}
+		switch string(name) {
+		case "openid", "sp_openid":
+			if value, ok := s.shared(source); ok && isToken(value) {
+				p.openid = value
+			}
+		default:
+			s.skip()
 		}
 	}
 }

@@ -70,6 +70,9 @@ func TestKnownOrderIsMarkedPaid(t *testing.T) {
 		!order.PaidAt.Equal(time.Date(2026, 3, 1, 11, 59, 58, 0, time.UTC)) {
 		t.Errorf("order %+v", order)
 	}
+	if order.Payer == "" || order.Payer != storage.PayerDigest(order.Appid, "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o") {
+		t.Errorf("payer %q", order.Payer)
+	}
 	// A duplicate writes no row again.
 	changes := b.store.calls["Change"]
 	b.take(t, commitRoute(), "TRANSACTION.SUCCESS", basic("1001", 100))

@@ -80,6 +80,10 @@ func markPaid(order *storage.Order, e *event.Event, now time.Time) bool {
 		order.TransactionID = e.TransactionID
 		changed = true
 	}
+	if e.Payer != "" && e.Payer != order.Payer {
+		order.Payer = e.Payer
+		changed = true
+	}
 	for i := range e.Subs {
 		got := &e.Subs[i]
 		for k := range order.Subs {

@@ -15,6 +15,15 @@ type Facts struct {
 	Close   *Close
 	Refund  *Refund
 	Sharing *Sharing
+	// OpenIDs are those of the payer that an order is made for.
+	OpenIDs []OpenID
+}
+
+// OpenID is an openid as an order states it. The openid itself is no rule's
+// business.
+type OpenID struct {
+	Appid string // of the order
+	Known string // that the openid was issued for; "": nobody knows
 }
 
 // Notify is a notify_url as it would be sent.

@@ -14,6 +14,7 @@ const (
 	NotifyURL        Name = "notify_url"
 	SubOrderCount    Name = "sub_order_count"
 	OneAppid         Name = "one_appid"
+	OpenIDAppid      Name = "openid_appid"
 	ClosePaid        Name = "close_paid"
 	CloseTooEarly    Name = "close_too_early"
 	RefundContent    Name = "refund_content"
@@ -36,6 +37,7 @@ const (
 	pageNotify   = "https://pay.weixin.qq.com/doc/v3/merchant/4012075249"
 	pageCombine  = "https://pay.weixin.qq.com/doc/v3/merchant/4012556982"
 	guideAppid   = "https://pay.weixin.qq.com/doc/v3/merchant/4012079115"
+	guideOpenID  = "合单支付开发指引（Native）2024-08-15，OpenID：AppID 不同，则获取到的 OpenID 就不同"
 	guideCombine = "合单支付开发指引（Native）2024-08-15，3.2.5 合单关闭订单"
 	pageRefund   = "https://pay.weixin.qq.com/doc/v3/merchant/4012791862"
 	guideRefund  = "https://pay.weixin.qq.com/wiki/doc/api_external/en/apis/chapter3_3_3.shtml"
@@ -79,6 +81,11 @@ var Table = []Rule{
 		OneAppid, "sub_appid of all sub_orders", guideAppid, malformed,
 		"a combine order is paid in one app: its sub-orders must not state different sub_appid",
 		Enforce, oneAppid,
+	},
+	{
+		OpenIDAppid, "what the payer's openid was issued for", guideOpenID, conflict,
+		"the payer's openid was issued for another appid than the order's (openid和appid不匹配)",
+		Enforce, openIDAppid,
 	},
 	{
 		ClosePaid, "the order's state", guideCombine, conflict,
@@ -229,6 +236,15 @@ func oneAppid(f Facts) Finding {
 		}
 		if appid != "" {
 			one = appid
+		}
+	}
+	return pass()
+}
+
+func openIDAppid(f Facts) Finding {
+	for _, id := range f.OpenIDs {
+		if !either(id.Appid, id.Known) {
+			return refuse()
 		}
 	}
 	return pass()

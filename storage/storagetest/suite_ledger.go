@@ -59,6 +59,7 @@ var ledgerTests = []test{
 	{"ThreeRowsInOneStep", func(e *env) {
 		o := e.order("o")
 		o.ParkingID, o.Plate, o.CodeURL, o.RefundTotal, o.RefundCount = "p", "粤B888888", "weixin://x", 7, 2
+		o.Payer = storage.PayerDigest("wx1", "o-1")
 		o.TimeExpire, o.PaidAt = e.clock.Now().Add(time.Hour), e.clock.Now().Add(time.Minute)
 		r := storage.Refund{Key: storage.RefundKey{Mchid: mchid, OutRefundNo: "r"}, Order: o.Key, Merchant: shop, State: storage.RefundIntended, Amount: 7, Total: 100, CreatedAt: e.clock.Now()}
 		c := storage.Call{ID: "c", Merchant: shop, Caller: "legacy", Operation: "refund", Method: "POST", Path: "/v3/refund", Order: o.Key, Outcome: storage.CallPending, StartedAt: e.clock.Now()}
