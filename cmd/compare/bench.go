@@ -19,6 +19,10 @@ type options struct {
 	stored      int
 	settle      time.Duration
 	profile     string
+
+	api     bool
+	callers []int // how many call at the same time, one measurement for each
+	slice   time.Duration
 }
 
 func (options) settleDefault() time.Duration { return time.Minute }

@@ -8,6 +8,12 @@
 //
 //	go run ./cmd/compare -write docs/performance.md
 //
+// With -api it measures the payment API instead: calls of WeChat Pay's API through
+// the gateway beside the same calls by the official SDK's own client, in one
+// program and against one upstream that signs its answers:
+//
+//	go run ./cmd/compare -api -write docs/performance.md
+//
 // Figures are medians over rounds in which all sides run one after the other,
 // so that a machine whose speed drifts does not favour one of them.
 package main
@@ -22,7 +28,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -37,9 +45,23 @@ func main() {
 	flag.IntVar(&o.stored, "stored", 100_000, "notifications stored for the memory figure; 0 leaves it out")
 	flag.DurationVar(&o.settle, "settle", o.settleDefault(), "wait between the last write and the memory figure")
 	flag.StringVar(&o.profile, "profile", "", "directory that gets a CPU profile of Caddy for each side of the first round (go tool pprof reads it)")
+	flag.BoolVar(&o.api, "api", false, "measure the payment API beside the official SDK's own client")
+	o.callers = []int{1, 16, apiConnections}
+	flag.Func("callers", "with -api: how many call at the same time, one measurement for each (default 1,16,64)", func(text string) error {
+		o.callers = nil
+		for field := range strings.SplitSeq(text, ",") {
+			n, err := strconv.Atoi(field)
+			if err != nil || n < 1 || n > apiConnections {
+				return fmt.Errorf("want numbers from 1 to %d", apiConnections)
+			}
+			o.callers = append(o.callers, n)
+		}
+		return nil
+	})
+	flag.DurationVar(&o.slice, "slice", 2*time.Second, "with -api: how long each side works for one figure in one round")
 	write := flag.String("write", "", "Markdown file that gets the report between its compare markers")
 	flag.Parse()
-	if flag.NArg() > 0 || o.connections < 1 || o.events < o.connections || o.rounds < 1 {
+	if flag.NArg() > 0 || o.connections < 1 || o.events < o.connections || o.rounds < 1 || o.slice < 10*time.Millisecond {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -65,12 +87,21 @@ func run(ctx context.Context, o options, write string) error {
 			return fmt.Errorf("building cmd/caddy (run this from the module's root, or name a binary with -caddy): %w", err)
 		}
 	}
+	command := "go run ./cmd/compare " + strings.Join(os.Args[1:], " ")
+	if o.api {
+		return runAPI(ctx, o, tmp, command, write)
+	}
+	return runNotify(ctx, o, tmp, command, write)
+}
+
+// runNotify measures callbacks.
+func runNotify(ctx context.Context, o options, tmp, command, write string) error {
 	b, err := newBench(o, tmp)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	rep := report{options: o, command: "go run ./cmd/compare " + strings.Join(os.Args[1:], " ")}
+	rep := report{options: o, command: command}
 	for i := range o.rounds {
 		r, err := b.round(ctx, i)
 		if err != nil {
@@ -85,12 +116,22 @@ func run(ctx context.Context, o options, write string) error {
 			return fmt.Errorf("memory: %w", err)
 		}
 	}
-	text := rep.markdown()
-	fmt.Print(text)
-	if write != "" {
-		return rep.writeTo(write, text)
+	return publish(write, marksNotify, rep.markdown())
+}
+
+// runAPI measures the payment API.
+func runAPI(ctx context.Context, o options, tmp, command, write string) error {
+	b, err := newAPIBench(ctx, o, tmp)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer b.close()
+	figures, err := b.run(ctx)
+	if err != nil {
+		return err
+	}
+	rep := apiReport{options: o, command: command, figures: figures}
+	return publish(write, marksAPI, rep.markdown())
 }
 
 // median of a non-empty list.

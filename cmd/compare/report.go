@@ -17,10 +17,12 @@ type report struct {
 	memory  *memoryFigure
 }
 
-// Markers between which writeTo puts the report.
-const (
-	markBegin = "<!-- compare: begin -->"
-	markEnd   = "<!-- compare: end -->"
+// marks are the lines of a Markdown file between which a report is put.
+type marks struct{ begin, end string }
+
+var (
+	marksNotify = marks{"<!-- compare: begin -->", "<!-- compare: end -->"}
+	marksAPI    = marks{"<!-- compare -api: begin -->", "<!-- compare -api: end -->"}
 )
 
 func (r *report) markdown() string {
@@ -50,17 +52,22 @@ func (r *report) markdown() string {
 	return b.String()
 }
 
-// writeTo puts the report between the markers of a Markdown file.
-func (r *report) writeTo(path, text string) error {
+// publish prints a report, and puts it between the marks of a Markdown file if
+// one is named.
+func publish(path string, m marks, text string) error {
+	fmt.Print(text)
+	if path == "" {
+		return nil
+	}
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, ok1 := bytes.Cut(old, []byte(markBegin))
-	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
+	before, rest, ok1 := bytes.Cut(old, []byte(m.begin))
+	_, after, ok2 := bytes.Cut(rest, []byte(m.end))
 	if !ok1 || !ok2 {
-		return fmt.Errorf("%s has no %q and %q", path, markBegin, markEnd)
+		return fmt.Errorf("%s has no %q and %q", path, m.begin, m.end)
 	}
-	out := fmt.Sprintf("%s%s\n\n%s\n%s%s", before, markBegin, text, markEnd, after)
+	out := fmt.Sprintf("%s%s\n\n%s\n%s%s", before, m.begin, text, m.end, after)
 	return os.WriteFile(path, []byte(out), 0o644)
 }

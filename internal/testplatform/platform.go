@@ -90,6 +90,16 @@ func (p *Platform) MerchantOptions() string {
 		Mchid, Appid, SerialNo, p.privateKeyFile(), APIv3Key, KeyID, p.publicKeyFile())
 }
 
+// Keys are the merchant's private key and the platform's public key, as PEM.
+func (p *Platform) Keys() (private, public string, err error) {
+	a, err := os.ReadFile(p.privateKeyFile())
+	if err != nil {
+		return "", "", err
+	}
+	b, err := os.ReadFile(p.publicKeyFile())
+	return string(a), string(b), err
+}
+
 // Notification is what a callback says.
 type Notification struct {
 	ID        string
