@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 )
 
-// mask is which members of a body are looked at: a tree of names. A name that
-// ends in [] stands for every item of a list.
+// mask is which members of a body are looked at: a tree of names. Below a leaf
+// everything is; a list is looked at item by item.
 type mask map[string]mask
 
 // maskOf makes a tree of paths such as amount.total and receivers[].amount.
@@ -114,6 +114,8 @@ func (m mask) amounts(value any) bool {
 func contentOfNumber(o *operation.Operation, body object) string {
 	h := sha256.New()
 	_, _ = h.Write([]byte(o.String() + "\n")) // a hash never fails
-	_, _ = h.Write(marshal(maskOf(o.Number.Amounts, o.Number.Content).project(body)))
+	if m := maskOf(o.Number.Amounts, o.Number.Content); len(m) > 0 {
+		_, _ = h.Write(marshal(m.project(body)))
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }

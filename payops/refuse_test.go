@@ -31,7 +31,6 @@ func TestRefusals(t *testing.T) {
 		return `{"combine_out_trade_no":"C1","sub_orders":[` + strings.Join(subs, ",") + `]}`
 	}
 	const closePath, queryPath = "/v3/pay/transactions/out-trade-no/N20261122/close", "/v3/pay/transactions/out-trade-no/N20261122"
-	const reversePath = "/v3/pay/transactions/out-trade-no/N12345/reverse"
 	transfer := func(old, replacement string) string {
 		return strings.Replace(transferBody("T20261122", "1"), old, replacement, 1)
 	}
