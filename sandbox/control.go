@@ -36,6 +36,8 @@ GET  /sandbox/control/wait?order=…&attempts=1&timeout=10
 POST /sandbox/control/pay                     {"order":"…","faults":{…}}    pay an order
 POST /sandbox/control/invoke                  {"params":{…},"faults":{…}}   pay as a page or an app invokes it: "params" is
                                               what it hands to WeChat, signed; 400 when that is wrong
+POST /sandbox/control/login                   {"appid":"…","user":"…"}      a code as wx.login and SendAuth give it, for an
+                                              openid that stays the same; user: "1" unless named
 POST /sandbox/control/send                    {"order":"…","faults":{…}}    send a paid order's callback now
 POST /sandbox/control/reorder                 {"orders":["second","first"]} send in this order, one after the other
 POST /sandbox/control/refund                  {"refund":"…","status":"SUCCESS"|"ABNORMAL"|"CLOSED","faults":{…}}
@@ -208,6 +210,16 @@ func (p *Platform) controlRoutes(mux *http.ServeMux) {
 		Faults Faults            `json:"faults"`
 	}) (any, error) {
 		return p.Invoke(in.Params, in.Faults)
+	}))
+	mux.HandleFunc("POST /sandbox/control/login", command(func(_ *http.Request, in struct {
+		Appid string `json:"appid"`
+		User  string `json:"user"`
+	}) (any, error) {
+		code, err := p.Login(in.Appid, in.User)
+		return struct {
+			Code   string `json:"code"`
+			Openid string `json:"openid"` // what the code will be exchanged for
+		}{code, OpenID(in.Appid, in.User)}, err
 	}))
 	mux.HandleFunc("POST /sandbox/control/send", command(func(_ *http.Request, in orderCommand) (any, error) {
 		return p.Send(in.Order, in.Faults)

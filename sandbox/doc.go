@@ -59,6 +59,16 @@
 // An upload signs its meta alone; a bill's download is signed by the caller and
 // not by the platform.
 //
+// The open platform's part, at the same origin:
+//
+//	GET  /connect/oauth2/authorize?appid=&redirect_uri=&response_type=code&scope=&state=
+//	GET  /sns/oauth2/access_token?appid=&secret=&code=&grant_type=authorization_code
+//	GET  /sns/jscode2session?appid=&secret=&js_code=&grant_type=authorization_code
+//
+// A user has one openid per appid, the same on every platform (OpenID); an
+// order that names one which was issued for another appid is refused. Codes are
+// good once, for five minutes; Login makes those of mini programs and apps.
+//
 // Under /sandbox/ there is what stands in for a user with a phone, for tests in
 // other processes and for the merchant platform:
 //

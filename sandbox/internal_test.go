@@ -47,8 +47,8 @@ func TestHelpIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	endpoints := regexp.MustCompile(`mux\.HandleFunc\("(GET|POST) (/sandbox/control/[^"]+)"`).FindAllSubmatch(source, -1)
-	if len(endpoints) != 14 {
-		t.Fatalf("%d endpoints found, want 14", len(endpoints))
+	if len(endpoints) != 15 {
+		t.Fatalf("%d endpoints found, want 15", len(endpoints))
 	}
 	for _, e := range endpoints {
 		if want := fmt.Sprintf("\n%-4s %s", e[1], e[2]); !strings.Contains(controlHelp, want) {

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +31,7 @@ const (
 type Keys struct {
 	Mchid                string      `json:"mchid"`
 	Appids               []string    `json:"appids"`
+	Apps                 []App       `json:"apps"` // one for each of Appids, with its AppSecret
 	SerialNo             string      `json:"serial_no"`
 	PrivateKey           string      `json:"private_key"` // PKCS#8 PEM of the merchant API key
 	APIv3Key             string      `json:"apiv3_key"`
@@ -162,6 +164,11 @@ func (p *Platform) Keys(mchid string) (Keys, error) {
 		Mchid: m.mchid, Appids: append([]string(nil), m.appids...), SerialNo: m.serial,
 		PrivateKey: encodePEM("PRIVATE KEY", der), APIv3Key: m.apiV3Key,
 		PublicKeys: []PublicKey{}, PlatformCertificates: []string{},
+	}
+	for _, appid := range m.appids {
+		app := *p.accounts.apps[appid]
+		app.Domains = slices.Clone(app.Domains)
+		k.Apps = append(k.Apps, app)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -22,6 +22,9 @@ func (p *Platform) place(o *order) (any, *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	if bad := p.checkPayerLocked(o); bad != nil {
+		return nil, bad
+	}
 	if old := p.numbers[numberKey{o.mchid, o.number}]; old != nil {
 		old.settle(now)
 		switch {

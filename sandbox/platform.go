@@ -28,6 +28,16 @@ type Merchant struct {
 	ServiceProvider bool
 	// SubMchids are the sub-merchants (子商户) of a service provider. Empty: any.
 	SubMchids []string
+
+	// AppType is what Appid belongs to. Zero: AppOfficial. Entries with one
+	// Appid must agree, on AppSecret too.
+	AppType AppType
+	// AppSecret exchanges users' codes for openids. Empty: 32 hex digits of the
+	// platform's choice, which Keys tells.
+	AppSecret string
+	// Domains are an official account's 网页授权域名, with or without a port:
+	// where its users may be sent back to. Empty: to this machine.
+	Domains []string
 }
 
 // KeyMode says which keys the platform signs with and hands out.
@@ -127,6 +137,7 @@ type Platform struct {
 	refundNos    map[numberKey]*refund // by who asked for it
 	refundPlans  []RefundPlan
 	downloads    map[string]*download // by token
+	accounts     accounts
 }
 
 type merchant struct {
@@ -177,6 +188,7 @@ func New(o Options) (*Platform, error) {
 		byPR:        map[string]*order{},
 		byPrepay:    map[string]*order{},
 		byTx:        map[string]*order{},
+		accounts:    accounts{apps: map[string]*App{}, codes: map[string]*loginCode{}, openids: map[string]string{}},
 	}
 	switch p.keyMode {
 	case "":
@@ -211,6 +223,7 @@ func New(o Options) (*Platform, error) {
 	if err := p.addMerchants(o.Merchants); err != nil {
 		return nil, err
 	}
+	p.finishApps()
 	if err := p.makeKeys(); err != nil {
 		return nil, err
 	}
@@ -255,6 +268,9 @@ func (p *Platform) addMerchants(list []Merchant) error {
 			return fmt.Errorf("sandbox: mchid %s has appid %s twice", m.Mchid, m.Appid)
 		}
 		known.appids = append(known.appids, m.Appid)
+		if err := p.addApp(m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -308,8 +324,8 @@ func (p *Platform) touchLocked() {
 	p.changed = make(chan struct{})
 }
 
-// ServeHTTP serves the v3 API under /v3/ and the pages, keys and control
-// endpoints under /sandbox/. See the package comment for the list.
+// ServeHTTP serves the v3 API under /v3/, the open platform under /sns/ and
+// /connect/, and the pages, keys and control endpoints under /sandbox/. See the package comment for the list.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if isAPIPath(r.URL.Path) {
 		p.serveAPI(w, r)
