@@ -36,7 +36,7 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
-// seedVariable repeats a choice of operations.
+// seedVariable repeats a choice of operations; "all" chooses every one.
 const seedVariable = "OPERATIONS_SEED"
 
 // exchange is a request as it was on the wire.
@@ -113,17 +113,18 @@ type upstream struct {
 	key  *rsa.PrivateKey
 	id   string // of the key
 	file []byte // what downloads answer, which WeChat Pay does not sign
+
+	downloads map[string]bool // their paths
 }
 
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x, err := u.read(r)
-	if err != nil {
+	if _, err := u.read(r); err != nil {
 		http.Error(w, "cut short", http.StatusBadRequest)
 		return
 	}
 	h := w.Header()
 	h.Set("Request-ID", "08F78BD7A00610-01")
-	if strings.HasPrefix(x.uri, "/v3/billdownload/file") {
+	if u.downloads[r.URL.Path] {
 		h.Set("Content-Type", "application/x-gzip")
 		_, _ = w.Write(u.file)
 		return
@@ -156,7 +157,8 @@ type chosen struct {
 	Download  bool           `json:"download"`
 }
 
-// choose takes one operation of each group, method and kind of body.
+// choose takes one operation of each group, method and kind of body; without
+// randomness it takes all.
 func choose(random *mathrand.Rand) []chosen {
 	kinds := make(map[string][]*operation.Operation)
 	for _, o := range operation.All() {
@@ -170,6 +172,12 @@ func choose(random *mathrand.Rand) []chosen {
 		kinds[kind] = append(kinds[kind], o)
 	}
 	var out []chosen
+	if random == nil {
+		for i, o := range operation.All() {
+			out = append(out, exampleOf(o, i))
+		}
+		return out
+	}
 	for i, kind := range slices.Sorted(func(yield func(string) bool) {
 		for kind := range kinds {
 			if !yield(kind) {
@@ -185,6 +193,9 @@ func choose(random *mathrand.Rand) []chosen {
 	}
 	return out
 }
+
+// notifyURL is what orders of the choice carry.
+const notifyURL = "https://pay.example.com/notify"
 
 // awkward is a value that has to be escaped in a query. It has no apostrophe: the
 // plugin signs one escaped and sends it bare.
@@ -211,7 +222,7 @@ func exampleOf(o *operation.Operation, n int) chosen {
 		return number
 	})
 	type object = map[string]any
-	const description, notify = `图书 "<&>"`, "https://pay.example.com/notify"
+	const description = `图书 "<&>"`
 	yuan := object{"total": 100, "currency": "CNY"}
 	sub := func(i int) object {
 		return object{
@@ -224,18 +235,18 @@ func exampleOf(o *operation.Operation, n int) chosen {
 		switch o.Kind {
 		case storage.OrderCombine:
 			c.Data = object{
-				"combine_appid": appid, "combine_mchid": shopMchid, "combine_out_trade_no": number, "notify_url": notify,
+				"combine_appid": appid, "combine_mchid": shopMchid, "combine_out_trade_no": number, "notify_url": notifyURL,
 				"sub_orders": []object{sub(1), sub(2)},
 			}
 		case storage.OrderPartner:
 			c.Data = object{
 				"sp_appid": appid, "sp_mchid": shopMchid, "sub_mchid": subMchid, "out_trade_no": number,
-				"description": description, "notify_url": notify, "amount": yuan,
+				"description": description, "notify_url": notifyURL, "amount": yuan,
 			}
 		case storage.OrderBasic, storage.OrderParking:
 			c.Data = object{
 				"appid": appid, "mchid": shopMchid, "out_trade_no": number, "description": description,
-				"notify_url": notify, "amount": yuan,
+				"notify_url": notifyURL, "amount": yuan,
 			}
 		}
 		if o.CodePay() {
@@ -255,6 +266,11 @@ func exampleOf(o *operation.Operation, n int) chosen {
 		if o.Kind == storage.OrderPartner {
 			c.Params = object{"a": awkward, "sp_mchid": shopMchid, "sub_mchid": subMchid}
 		}
+	case operation.ActReverse:
+		c.Data = object{"mchid": shopMchid, "appid": appid}
+		if o.Kind == storage.OrderPartner {
+			c.Data = object{"sp_mchid": shopMchid, "sp_appid": appid, "sub_mchid": subMchid}
+		}
 	case operation.ActRefund:
 		c.Data = object{"out_trade_no": number, "out_refund_no": "R" + number, "amount": object{"refund": 1, "total": 100, "currency": "CNY"}}
 		if strings.Contains(o.Path, "ecommerce") {
@@ -263,11 +279,14 @@ func exampleOf(o *operation.Operation, n int) chosen {
 	case operation.ActAbnormalRefund:
 		c.Data = object{"out_refund_no": "R" + number, "type": "MERCHANT_BANK_CARD"}
 	default:
-		if o.Method == http.MethodPost && movesMoney(o.Group) {
-			c.Data = moneyBody(number)
+		if o.Method == http.MethodPost && o.Number != nil {
+			c.Data = numbered(o, number)
 			break
 		}
 		c.Params = object{"z": "(x)|y", "a": awkward, "list": []string{"b", "a"}}
+		if o.Act == operation.ActQueryNumber && !o.Number.InPath(o) {
+			c.Params[o.Number.Field] = number
+		}
 		if o.Method != http.MethodGet && o.Method != http.MethodDelete {
 			c.Data = object{"b": 1.5, "a": "一\u2028\"<&>\\", "c": []any{nil, true, object{}}}
 		}
@@ -275,20 +294,46 @@ func exampleOf(o *operation.Operation, n int) chosen {
 	return c
 }
 
-// movesMoney reports whether the gateway has rules about a group's numbers and
-// amounts.
-func movesMoney(g operation.Group) bool {
-	return g == operation.Refund || g == operation.Transfer || g == operation.ProfitSharing
+// numbered is the body of an operation that the gateway knows by a number of the
+// merchant's: the number, the amounts, and what the gateway would fill in.
+func numbered(o *operation.Operation, number string) map[string]any {
+	body := map[string]any{"remark": `"<&>" 一`}
+	if !o.Number.InPath(o) {
+		set(body, o.Number.Field, number)
+	}
+	for _, path := range o.Number.Amounts {
+		set(body, path, 1)
+	}
+	for _, name := range o.Number.Fill {
+		value := appid
+		if name == "notify_url" {
+			value = notifyURL
+		}
+		set(body, name, value)
+	}
+	return body
 }
 
-// moneyBody has every member that the gateway may hold such an operation
-// against, under its names in all of them: WeChat Pay does not mind the others.
-func moneyBody(number string) map[string]any {
-	return map[string]any{
-		"appid": appid, "out_trade_no": number, "transaction_id": "4200000000202611220000000000",
-		"out_refund_no": number, "out_bill_no": "N" + number[1:8], "out_batch_no": "N" + number[1:8],
-		"out_order_no": number, "out_return_no": number, "order_id": number,
-		"amount": map[string]any{"refund": 1, "total": 100, "currency": "CNY"},
+// set sets the member at a path such as receivers[].amount, in the one element
+// of each list on the way.
+func set(into map[string]any, path string, value any) {
+	name, rest, more := strings.Cut(path, ".")
+	name, list := strings.CutSuffix(name, "[]")
+	if !more {
+		into[name] = value
+		return
+	}
+	child := map[string]any{}
+	switch have := into[name].(type) {
+	case map[string]any:
+		child = have
+	case []any:
+		child = have[0].(map[string]any)
+	}
+	set(child, rest, value)
+	into[name] = child
+	if list {
+		into[name] = []any{child}
 	}
 }
 
@@ -297,15 +342,7 @@ func moneyBody(number string) map[string]any {
 // the caller's URL and body, byte for byte, and the merchant's signature.
 func TestOperations(t *testing.T) {
 	npmInstall(t)
-	seed := uint64(time.Now().UnixNano())
-	if given := os.Getenv(seedVariable); given != "" {
-		var err error
-		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("%s=%d repeats this choice", seedVariable, seed)
-	all := choose(mathrand.New(mathrand.NewPCG(seed, 0)))
+	all := choose(randomness(t))
 	if len(all) < 25 {
 		t.Fatalf("chose only %d operations", len(all))
 	}
@@ -313,6 +350,12 @@ func TestOperations(t *testing.T) {
 	dir := t.TempDir()
 	caller, merchant, platform := newKeyFiles(t, dir, "caller"), newKeyFiles(t, dir, "merchant"), newKeyFiles(t, dir, "platform")
 	up := &upstream{key: platform.key, id: shopPublicKeyID, file: bytes.Repeat([]byte("\x1f\x8b\x00,`1.00\r\n"), 100_000)}
+	up.downloads = make(map[string]bool)
+	for _, o := range all {
+		if o.Download {
+			up.downloads[o.Path] = true
+		}
+	}
 	api := httptest.NewServer(up)
 	t.Cleanup(api.Close)
 	shop := fmt.Sprintf("http://127.0.0.1:%d", freePorts(t, 1)[0])
@@ -382,6 +425,24 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// randomness is of the seed that the environment gives, or of one that it prints.
+func randomness(t *testing.T) *mathrand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	switch given := os.Getenv(seedVariable); given {
+	case "":
+	case "all":
+		return nil
+	default:
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%s=%d repeats this choice", seedVariable, seed)
+	return mathrand.New(mathrand.NewPCG(seed, 0))
 }
 
 // authorization takes an Authorization header apart.
