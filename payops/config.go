@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/bill"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/resource"
@@ -88,6 +89,9 @@ type Config struct {
 	// (支付者) that came before it: they go out one after another. Default:
 	// [DefaultRefundWait].
 	RefundWait time.Duration
+	// TempDir is where bills lie while they are checked and passed on: files that
+	// nobody else can open, gone when they are. Default: as [os.CreateTemp] has it.
+	TempDir string
 	// Attempt is how long one host has to answer. Default: [send.DefaultAttempt],
 	// and at most half of Timeout.
 	Attempt time.Duration
@@ -118,6 +122,7 @@ type API struct {
 	downloadTimeout        time.Duration
 	uploads                chan struct{} // holds one value for each upload in memory
 	resources              *resource.Resources
+	bills                  *bill.Client
 }
 
 var _ http.Handler = (*API)(nil)
@@ -176,6 +181,11 @@ func New(cfg Config) (*API, error) {
 	a.sender = send.New(send.Config{
 		Merchant: cfg.Merchant, HTTP: cfg.HTTP, Now: a.now, Attempt: min(attempt, a.timeout/2),
 	})
+	bills, err := a.newBills(cfg.TempDir)
+	if err != nil {
+		return nil, err
+	}
+	a.bills = bills
 	a.resources = a.newResources()
 	return a, nil
 }

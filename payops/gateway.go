@@ -48,6 +48,10 @@ func (a *API) serveGateway(w http.ResponseWriter, q *request) *refusal {
 	for name, values := range response.Header {
 		h[name] = values
 	}
+	if response.Stream != nil {
+		a.stream(w, response)
+		return nil
+	}
 	h.Set("Content-Length", strconv.Itoa(len(response.Body)))
 	w.WriteHeader(response.Status)
 	_, _ = w.Write(response.Body) // the caller is gone when this fails

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/bill"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -25,6 +26,10 @@ type Core interface {
 	Ask(key storage.OrderKey, kind storage.OrderKind) (known bool, err error)
 	// AskRefund is Ask for a refund.
 	AskRefund(key storage.RefundKey) (known bool, err error)
+	// Bill fetches a bill; it is handed out when it is whole and the one that WeChat
+	// Pay signed the digest of. It ends when the caller goes away, and has longer
+	// than the request's deadlines. Errors: as of [bill.Client.Fetch].
+	Bill(request bill.Request) (*bill.File, error)
 	// Register takes in what the request's body says of an order that is, or will
 	// be, made elsewhere; created is true when the ledger did not have it. A
 	// refusal has a Status.

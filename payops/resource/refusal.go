@@ -72,6 +72,8 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	// Stream is sent in place of Body; nil for none.
+	Stream *Stream
 	// Rule is set when the resource itself refuses, "" for everything else.
 	Rule string
 }

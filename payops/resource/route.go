@@ -49,6 +49,8 @@ func init() {
 		{Method: "POST", Pattern: "/gateway/orders/{out_trade_no}/refunds", Group: operation.Refund, Once: true, Handle: (*Resources).refundOrder},
 		{Method: "POST", Pattern: "/gateway/refunds", Group: operation.Refund, Once: true, Handle: (*Resources).refund},
 		{Method: "GET", Pattern: "/gateway/refunds/{out_refund_no}", Group: operation.Query, Handle: (*Resources).showRefund},
+		{Method: "GET", Pattern: "/gateway/bills/trade", Group: operation.Bill, Handle: (*Resources).tradeBill},
+		{Method: "GET", Pattern: "/gateway/bills/fundflow", Group: operation.Bill, Handle: (*Resources).fundFlowBill},
 		{Method: "GET", Pattern: "/gateway/openid/authorize", Group: operation.OpenID, NoSubMchid: true, Handle: (*Resources).authorize},
 		{Method: "POST", Pattern: "/gateway/openid", Group: operation.OpenID, NoSubMchid: true, Handle: (*Resources).exchangeCode},
 		{Method: "POST", Pattern: "/gateway/crypto/verify", Group: operation.Crypto, NoSubMchid: true, Handle: (*Resources).verify},
