@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/bill"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/reconcile"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/resource"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/send"
 )
@@ -23,6 +24,32 @@ func (a *API) Bill(ctx context.Context, request bill.Request) (*bill.File, error
 		return nil, fmt.Errorf("%w: %w", bill.ErrUnavailable, err)
 	}
 	return a.bills.Fetch(ctx, request)
+}
+
+// Reconcile fetches the day's trade bill and compares it with the ledger, not
+// before the bill can be ready. listing lists what the ledger has of the day; nil:
+// what is missing in the bill is not looked for. After an error nothing is known.
+// Errors: as of [bill.Client.Fetch] without [bill.ErrNoStatement], and as of
+// [reconcile.Compare].
+func (a *API) Reconcile(ctx context.Context, date string, listing reconcile.Listing) (*reconcile.Report, error) {
+	ready, err := bill.ReadyAt(date)
+	if err != nil {
+		return nil, err
+	}
+	if a.now().Before(ready) {
+		return nil, bill.ErrNotReady // WeChat Pay would say that there is none
+	}
+	in := reconcile.Input{Merchant: a.merchant.Name(), Mchid: a.merchant.Mchid(), Date: date, Ledger: a.ledger, Listing: listing}
+	file, err := a.Bill(ctx, bill.Request{Kind: bill.KindTrade, Date: date})
+	switch {
+	case errors.Is(err, bill.ErrNoStatement):
+	case err != nil:
+		return nil, err
+	default:
+		defer func() { _ = file.Close() }() // nothing was written to it
+		in.Bill = bill.Trades(file.Reader())
+	}
+	return reconcile.Compare(ctx, in)
 }
 
 // newBills makes what fetches bills.

@@ -21,7 +21,9 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/bill"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/reconcile"
 	"github.com/caddy-wechatpay/caddy-wechatpay/sandbox"
+	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage/storagetest"
 )
 
@@ -31,7 +33,9 @@ import (
 type billShop struct {
 	t        *testing.T
 	platform *sandbox.Platform
+	api      *payops.API
 	url, dir string
+	ahead    time.Duration // of the gateway's clock
 	client   *http.Client
 	change   func(w http.ResponseWriter, r *http.Request, next http.Handler)
 }
@@ -71,14 +75,15 @@ func newBillShop(t *testing.T) *billShop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := payops.New(payops.Config{
+	s.api, err = payops.New(payops.Config{
 		Merchant: m, Ledger: storagetest.NewModel(nil), Callers: callers, TempDir: s.dir, MaxDownload: 1 << 20,
+		Now:    func() time.Time { return time.Now().Add(s.ahead) },
 		Limits: map[string]guard.Limit{"branch": {SubMchids: []string{"1900000109"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(api)
+	server := httptest.NewServer(s.api)
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	return s
@@ -249,6 +254,49 @@ func TestGatewayBillsBroken(t *testing.T) {
 	s.change = nil
 	if r, _, err := s.get("books-token", "/gateway/bills/trade?date="+date, ""); err != nil || r.StatusCode != 200 {
 		t.Error(r.StatusCode, err)
+	}
+}
+
+// TestReconcile: the day is compared when its bill can be ready, also when there
+// is none.
+func TestReconcile(t *testing.T) {
+	date, ctx := beijingDay(), context.Background()
+	s := newBillShop(t)
+	from, to, err := bill.Day(date)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, err := bill.ReadyAt(date)
+	if err != nil || !ready.Equal(to.Add(10*time.Hour)) || to.Sub(from) != 24*time.Hour {
+		t.Fatal(from, to, ready, err)
+	}
+	if _, err := s.api.Reconcile(ctx, date, nil); !errors.Is(err, bill.ErrNotReady) {
+		t.Errorf("today: %v", err)
+	}
+	if _, err := s.api.Reconcile(ctx, "20261122", nil); !errors.Is(err, bill.ErrRequest) {
+		t.Error(err)
+	}
+	s.ahead = time.Until(ready) + time.Second
+	if r, err := s.api.Reconcile(ctx, date, nil); err != nil || !r.NoBill || !r.Clean() {
+		t.Errorf("an empty day: %+v %v", r, err)
+	}
+	s.pay("N20261122-1")
+	r, err := s.api.Reconcile(ctx, date, nil)
+	if err != nil || r.NoBill || r.Merchant != "demo" || r.Mchid != mchid || r.Counts[reconcile.PaidNotPaidHere] != 1 || r.Payments.ThereAmount != 100 {
+		t.Errorf("%+v %v", r, err)
+	}
+	if _, err := s.api.QueryOrder(ctx, storage.OrderKey{Mchid: mchid, Number: "N20261122-1"}, storage.OrderBasic); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.api.Reconcile(ctx, date, nil); err != nil || !r.Clean() || r.Payments.Matched != 1 {
+		t.Errorf("%+v %v", r, err)
+	}
+	s.change = func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusBadGateway) }
+	if r, err := s.api.Reconcile(ctx, date, nil); r != nil || !errors.Is(err, bill.ErrUnavailable) {
+		t.Errorf("%+v %v", r, err)
+	}
+	if left, err := os.ReadDir(s.dir); err != nil || len(left) > 0 {
+		t.Error(left, err)
 	}
 }
 

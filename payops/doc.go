@@ -13,6 +13,8 @@
 //     encrypts and decrypts single members of a body.
 //   - send signs the caller's bytes, sends them to the merchant's API hosts and
 //     to no other, verifies the answer and says what it proves.
+//   - bill fetches bills and reads them to the fen, reconcile compares a day's
+//     trade bill with the ledger ([API.Bill], [API.Reconcile]).
 //
 // A call goes: authenticate, allowed, rules, intent row, sign and send, verify,
 // outcome row, answer. The intent row is durable before the first byte leaves:

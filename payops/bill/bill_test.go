@@ -382,6 +382,22 @@ func TestAmounts(t *testing.T) {
 	}
 }
 
+// BenchmarkTrades reads a bill of 10,000 rows.
+func BenchmarkTrades(b *testing.B) {
+	text := fixture(b, "trade_success.csv")
+	head, rest, _ := strings.Cut(text, "\r\n")
+	row, _, _ := strings.Cut(rest, "\r\n")
+	const rows = 10_000
+	text = head + "\r\n" + strings.Repeat(row+"\r\n", rows) + "总交易单数,应结订单总金额,手续费总金额,订单总金额\r\n`10000,`7000.00,`100.00000,`10000.00\r\n"
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if totals, err := CheckTrades(strings.NewReader(text)); err != nil || totals.Rows != rows {
+			b.Fatal(totals, err)
+		}
+	}
+}
+
 // FuzzParse: whatever the bytes are, a bill is refused or its rows add up to its
 // summary.
 func FuzzParse(f *testing.F) {

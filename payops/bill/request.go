@@ -62,6 +62,17 @@ func Day(date string) (from, to time.Time, err error) {
 	return from, from.AddDate(0, 0, 1), nil
 }
 
+// ReadyAt returns when the bills of a day are to be had: ten o'clock (Beijing time)
+// of the next day. Errors: [ErrRequest].
+// https://pay.weixin.qq.com/doc/v3/merchant/4013071254
+func ReadyAt(date string) (time.Time, error) {
+	_, to, err := Day(date)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return to.Add(10 * time.Hour), nil
+}
+
 // Target returns path and query of the call that applies for the bill, gzipped.
 // Errors: [ErrRequest].
 // https://pay.weixin.qq.com/doc/v3/merchant/4012556692
