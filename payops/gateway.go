@@ -27,6 +27,7 @@ func (a *API) newResources() *resource.Resources {
 			}
 			return signer.Sign(ctx, credential, way, appid, prepayID)
 		},
+		KnowOpenID: a.KnowOpenID,
 	})
 }
 
