@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,14 @@ func (c exampleCaller) testFlows(t *testing.T) {
 	g.waitCallback(t, "refund:"+refund, 1)
 	step("SUCCESS", "refund-query", refund)
 	step("REFUND", "query", number)
+
+	// The user's phone takes the parameters only with the merchant's signature.
+	text, status := c.run(t, env, "jsapi", "FLOW-JSAPI", "7", "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o")
+	if status != 0 || !json.Valid([]byte(text)) {
+		t.Fatalf("jsapi: exit %d %s", status, text)
+	}
+	g.control(t, "invoke", map[string]any{"params": json.RawMessage(text)})
+	step("SUCCESS", "query", "FLOW-JSAPI")
 
 	if code, status := c.run(t, env, "native", "FLOW-2", "5"); status != 0 {
 		t.Fatalf("native: exit %d %s", status, code)

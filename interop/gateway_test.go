@@ -324,17 +324,23 @@ type callback struct {
 // pay pays an order at the sandbox, with faults, and returns at once.
 func (g gateway) pay(t *testing.T, number string, faults map[string]any) {
 	t.Helper()
-	body, err := json.Marshal(map[string]any{"order": number, "faults": faults})
+	g.control(t, "pay", map[string]any{"order": number, "faults": faults})
+}
+
+// control has the sandbox act.
+func (g gateway) control(t *testing.T, act string, command any) {
+	t.Helper()
+	body, err := json.Marshal(command)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := http.NewRequest(http.MethodPost, g.sandbox+"/sandbox/control/pay", bytes.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, g.sandbox+"/sandbox/control/"+act, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if status, answer, err := do(req); err != nil || status != http.StatusOK {
-		t.Fatalf("paying %s: status %d %s %v", number, status, answer, err)
+		t.Fatalf("%s: status %d %s %v", act, status, answer, err)
 	}
 }
 

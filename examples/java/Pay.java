@@ -1,12 +1,15 @@
 import java.io.IOException;
 import java.io.UnsupportedEncodingException;
 import java.net.URLEncoder;
+import java.util.Map;
+import java.util.StringJoiner;
 
 /**
  * 收款、查询、退款、关单：每个子命令就是一个流程，抄走需要的方法即可。金额都是分（整数）。
  *
  * <pre>
  * java Pay native &lt;订单号&gt; &lt;分&gt;                    下单，打印 code_url（做成二维码给用户扫）
+ * java Pay jsapi  &lt;订单号&gt; &lt;分&gt; &lt;openid&gt;           下单，打印调起支付的参数，原样交给页面
  * java Pay query  &lt;订单号&gt;                         打印 trade_state
  * java Pay refund &lt;订单号&gt; &lt;退款单号&gt; &lt;分&gt; &lt;订单总额，分&gt; 申请退款，打印 status
  * java Pay refund-query &lt;退款单号&gt;                 打印 status
@@ -27,6 +30,18 @@ public final class Pay {
         return (String) Gateway.settle("/v3/pay/transactions/native", "{\"out_trade_no\":" + Json.quote(number)
                 + ",\"description\":\"示例商品\""
                 + ",\"amount\":{\"total\":" + fen + ",\"currency\":\"CNY\"}}").get("code_url");
+    }
+
+    /**
+     * 公众号页面里的 JSAPI 下单（小程序把 way 换成 miniprogram，App 换成 app 且不用 openid）。
+     * 返回的参数已由网关用商户私钥签好：页面原样交给 WeixinJSBridge 的 getBrandWCPayRequest。
+     */
+    static Map<String, Object> jsapi(String number, long fen, String openid) throws IOException {
+        return Json.object(Gateway.settle("/gateway/checkout", "{\"way\":\"jsapi\""
+                + ",\"out_trade_no\":" + Json.quote(number)
+                + ",\"description\":\"示例商品\""
+                + ",\"amount\":{\"total\":" + fen + ",\"currency\":\"CNY\"}"
+                + ",\"openid\":" + Json.quote(openid) + "}").get("invoke"));
     }
 
     /** 查询订单。没等到通知时用它；网关会顺便把结果记进账本。 */
@@ -70,10 +85,21 @@ public final class Pay {
         return Long.parseLong(text);
     }
 
+    /** 调起支付的参数都是字符串。 */
+    private static String text(Map<String, Object> fields) {
+        StringJoiner out = new StringJoiner(",", "{", "}");
+        for (Map.Entry<String, Object> field : fields.entrySet()) {
+            out.add(Json.quote(field.getKey()) + ":" + Json.quote((String) field.getValue()));
+        }
+        return out.toString();
+    }
+
     private static String run(String[] args) throws IOException {
         switch (args.length == 0 ? "" : args[0] + " " + (args.length - 1)) {
             case "native 2":
                 return payNative(args[1], fen(args[2]));
+            case "jsapi 3":
+                return text(jsapi(args[1], fen(args[2]), args[3]));
             case "query 1":
                 return query(args[1]);
             case "refund 4":
@@ -83,7 +109,7 @@ public final class Pay {
             case "close 1":
                 return close(args[1]);
             default:
-                throw new IllegalArgumentException("usage: java Pay native|query|refund|refund-query|close …, see the file");
+                throw new IllegalArgumentException("usage: java Pay native|jsapi|query|refund|refund-query|close …, see the file");
         }
     }
 

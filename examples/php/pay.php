@@ -4,6 +4,7 @@ declare(strict_types=1);
 // 收款、查询、退款、关单：每个子命令就是一个流程，抄走需要的函数即可。金额都是分（整数）。
 //
 //   php pay.php native <订单号> <分>                     下单，打印 code_url（做成二维码给用户扫）
+//   php pay.php jsapi  <订单号> <分> <openid>            下单，打印调起支付的参数，原样交给页面
 //   php pay.php query  <订单号>                          打印 trade_state
 //   php pay.php refund <订单号> <退款单号> <分> <订单总额，分>  申请退款，打印 status
 //   php pay.php refund-query <退款单号>                  打印 status
@@ -21,6 +22,21 @@ function pay_native(string $number, int $fen): string
         'description' => '示例商品',
         'amount' => ['total' => $fen, 'currency' => 'CNY'],
     ])['code_url'];
+}
+
+/**
+ * 公众号页面里的 JSAPI 下单（小程序把 way 换成 miniprogram，App 换成 app 且不用 openid）。
+ * 返回的参数已由网关用商户私钥签好：页面原样交给 WeixinJSBridge 的 getBrandWCPayRequest。
+ */
+function pay_jsapi(string $number, int $fen, string $openid): array
+{
+    return gateway_settle('POST', '/gateway/checkout', [
+        'way' => 'jsapi',
+        'out_trade_no' => $number,
+        'description' => '示例商品',
+        'amount' => ['total' => $fen, 'currency' => 'CNY'],
+        'openid' => $openid,
+    ])['invoke'];
 }
 
 /** 查询订单。没等到通知时用它；网关会顺便把结果记进账本。 */
@@ -71,14 +87,16 @@ function fen(string $text): int
 
 function main(array $args): string
 {
-    $wanted = ['native' => 2, 'query' => 1, 'refund' => 4, 'refund-query' => 1, 'close' => 1];
+    $wanted = ['native' => 2, 'jsapi' => 3, 'query' => 1, 'refund' => 4, 'refund-query' => 1, 'close' => 1];
     $flow = array_shift($args);
     if (!isset($wanted[$flow]) || count($args) !== $wanted[$flow]) {
-        throw new InvalidArgumentException('usage: php pay.php native|query|refund|refund-query|close …, see the file');
+        throw new InvalidArgumentException('usage: php pay.php native|jsapi|query|refund|refund-query|close …, see the file');
     }
     switch ($flow) {
         case 'native':
             return pay_native($args[0], fen($args[1]));
+        case 'jsapi':
+            return json_encode(pay_jsapi($args[0], fen($args[1]), $args[2]), JSON_UNESCAPED_SLASHES);
         case 'query':
             return pay_query($args[0]);
         case 'refund':
