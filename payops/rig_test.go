@@ -45,6 +45,7 @@ type rigOptions struct {
 	bases    []string // default: the fake
 	timeout  time.Duration
 	attempt  time.Duration
+	wait     time.Duration // of refunds for others of the payer
 	noNotify bool
 
 	maxDownload     int64
@@ -109,7 +110,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		Rules: o.rules, Limits: o.limits,
 		Merchant: m, Ledger: o.store, Callers: o.callers, HTTP: client, Observer: g.observer, Logger: o.log,
 		Now:     now,
-		Timeout: o.timeout, Attempt: o.attempt, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
+		Timeout: o.timeout, Attempt: o.attempt, RefundWait: o.wait, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
