@@ -11,6 +11,8 @@
 //     refund at most.
 //   - upload finds the part of a multipart upload that is signed, sensitive
 //     encrypts and decrypts single members of a body.
+//   - invoke signs what opens a payment, qrcode draws a code_url, and openid finds
+//     out who a user is to an app.
 //   - send signs the caller's bytes, sends them to the merchant's API hosts and
 //     to no other, verifies the answer and says what it proves.
 //   - bill fetches bills and reads them to the fen, reconcile compares a day's

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -134,7 +135,12 @@ func later(r Response, after time.Duration) Response {
 
 // respond makes an answer of a value that marshals.
 func respond(status int, value any) Response {
-	body, err := json.Marshal(value)
+	// URLs are shown as they are: & and not \u0026.
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(value)
+	body := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	if err != nil { // the values are structs of texts and numbers
 		status, body = http.StatusInternalServerError, []byte(`{"code":"SYSTEM_ERROR","message":"the answer cannot be shown"}`)
 	}
