@@ -56,6 +56,7 @@ func (a *API) beginRows(q *request, keys storage.Keys, about storage.OrderKey, c
 		if err := change(rows); err != nil {
 			return err
 		}
+		a.askLater(q, rows)
 		row := call
 		rows.Call = &row
 		return nil

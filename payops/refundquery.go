@@ -48,10 +48,20 @@ func (a *API) queryRefund(w http.ResponseWriter, q *request) *refusal {
 // body as WeChat Pay wrote it. What it says is recorded in the ledger first.
 // Errors: [ErrRefundNotExist], [ErrQuery], [ErrKind].
 func (a *API) QueryRefund(ctx context.Context, key storage.RefundKey) ([]byte, error) {
+	return a.queryRefundAt(ctx, key, "/v3/refund/domestic/refunds/")
+}
+
+// QueryEcommerceRefund is QueryRefund for a refund that was applied for at
+// /v3/ecommerce/refunds/apply (电商收付通).
+func (a *API) QueryEcommerceRefund(ctx context.Context, key storage.RefundKey) ([]byte, error) {
+	return a.queryRefundAt(ctx, key, "/v3/ecommerce/refunds/out-refund-no/")
+}
+
+func (a *API) queryRefundAt(ctx context.Context, key storage.RefundKey, target string) ([]byte, error) {
 	if key.Mchid != a.merchant.Mchid() || !validRefundNumber(key.OutRefundNo) || key.SubMchid != "" && !validMchid(key.SubMchid) {
 		return nil, fmt.Errorf("%w: not a refund number of this merchant", ErrKind)
 	}
-	target := "/v3/refund/domestic/refunds/" + url.PathEscape(key.OutRefundNo)
+	target += url.PathEscape(key.OutRefundNo)
 	if key.SubMchid != "" {
 		target += "?sub_mchid=" + key.SubMchid
 	}
