@@ -17,7 +17,7 @@ import (
 type apiSample struct {
 	rate      float64 // calls per second
 	latencies []time.Duration
-	cpu       time.Duration // the Caddy process's per call; zero for sides without one
+	cpu       time.Duration // of every process, per call
 }
 
 // apiCell is one operation at one concurrency.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/wechatpay-apiv3/wechatpay-go/core"
@@ -51,13 +52,19 @@ type apiSide struct {
 	server *server // the Caddy process; nil for the sides in this program
 }
 
-// processorTime is what the side's own process has used so far; zero for the
-// sides in this program, which share it with the upstream and the callers.
+// processorTime is what everything that the side needs has used so far: this
+// program with the callers, the upstream and the store, and the Caddy process.
 func (s apiSide) processorTime() (time.Duration, error) {
-	if s.server == nil {
-		return 0, nil
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0, err
 	}
-	return s.server.cpu()
+	own := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	if s.server == nil {
+		return own, nil
+	}
+	caddy, err := s.server.cpu()
+	return own + caddy, err
 }
 
 // prepayRequest is the order that every side creates, complete.
