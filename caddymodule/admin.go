@@ -1,19 +1,17 @@
 package caddymodule
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -27,9 +25,15 @@ func init() {
 //   - `GET /wechatpay/health` whether the gateway takes callbacks, and why not;
 //   - `GET /wechatpay/inbox` notifications, newest first, by `merchant`,
 //     `state`, `kind`, `out_trade_no`, `limit` and `after`;
-//   - `GET /wechatpay/inbox/{id}` one of them, without its body;
+//   - `GET /wechatpay/inbox/{id}` one of them; with `?body=1` its body, too, in
+//     which personal data is masked;
 //   - `POST /wechatpay/inbox/{id}/release`, `…/dismiss`, `…/replay` with
 //     `{"by": "who", "reason": "why"}`;
+//   - `POST /wechatpay/replay` a range of time, with `from`, `to`, and optionally
+//     `merchant`, `kind`, `state` and `dry_run`;
+//   - `GET /wechatpay/routes` where deliveries go to, and which are held;
+//   - `POST /wechatpay/pause` and `/wechatpay/resume` with `route`;
+//   - `GET /wechatpay/orders/{mchid}/{number}` what the ledger knows of an order;
 //   - `GET /wechatpay/audit` the decisions so far.
 //
 // Caddy makes admin routers before any app and keeps them after a failed
@@ -51,6 +55,11 @@ func (AdminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "GET /wechatpay/inbox", Handler: caddy.AdminHandlerFunc(adminInbox)},
 		{Pattern: "GET /wechatpay/inbox/{id}", Handler: caddy.AdminHandlerFunc(adminNotification)},
 		{Pattern: "POST /wechatpay/inbox/{id}/{act}", Handler: caddy.AdminHandlerFunc(adminDecide)},
+		{Pattern: "POST /wechatpay/replay", Handler: caddy.AdminHandlerFunc(adminReplay)},
+		{Pattern: "GET /wechatpay/routes", Handler: caddy.AdminHandlerFunc(adminRoutes)},
+		{Pattern: "POST /wechatpay/pause", Handler: caddy.AdminHandlerFunc(adminPause)},
+		{Pattern: "POST /wechatpay/resume", Handler: caddy.AdminHandlerFunc(adminResume)},
+		{Pattern: "GET /wechatpay/orders/{mchid}/{number}", Handler: caddy.AdminHandlerFunc(adminOrder)},
 		{Pattern: "GET /wechatpay/audit", Handler: caddy.AdminHandlerFunc(adminAudit)},
 	}
 }
@@ -72,217 +81,24 @@ func runningApp() (*App, *gateway, error) {
 	return app, g, nil
 }
 
-func adminHealth(w http.ResponseWriter, r *http.Request) error {
-	app, g, err := runningApp()
-	if err != nil {
-		return err
-	}
-	defer g.use()()
-	health := struct {
-		Healthy   bool              `json:"healthy"`
-		Store     string            `json:"store"`
-		Merchants map[string]string `json:"merchants"`
-		Inbox     *inboxCounts      `json:"inbox,omitempty"`
-	}{Healthy: true, Store: "ok", Merchants: make(map[string]string)}
-	if err := g.store.Healthy(r.Context()); err != nil {
-		health.Healthy, health.Store = false, err.Error()
-	}
-	for name, m := range app.merchants {
-		health.Merchants[name] = "ok"
-		if err := m.Ready(); err != nil {
-			health.Healthy, health.Merchants[name] = false, err.Error()
-		}
-	}
-	if st, err := g.store.Stats(r.Context()); err == nil {
-		health.Inbox = &inboxCounts{Pending: st.Pending, Leased: st.Leased, Parked: st.Parked, Dead: st.Dead}
-		if !st.OldestPending.IsZero() {
-			health.Inbox.OldestPending = st.OldestPending.UTC().Format(time.RFC3339)
-		}
-	}
-	status := http.StatusOK
-	if !health.Healthy {
-		status = http.StatusServiceUnavailable
-	}
-	return writeJSON(w, status, health)
-}
-
-type inboxCounts struct {
-	Pending       int64  `json:"pending"`
-	Leased        int64  `json:"leased"`
-	Parked        int64  `json:"parked"`
-	Dead          int64  `json:"dead"`
-	OldestPending string `json:"oldest_pending,omitempty"`
-}
-
-// notificationView is what the admin API shows of a notification: numbers and
-// states, never the body, which may hold personal data.
-type notificationView struct {
-	ID             string     `json:"id"`
-	Merchant       string     `json:"merchant"`
-	Mchid          string     `json:"mchid,omitempty"`
-	SubMchid       string     `json:"sub_mchid,omitempty"`
-	NotificationID string     `json:"notification_id,omitempty"`
-	EventType      string     `json:"event_type"`
-	Kind           string     `json:"kind"`
-	OutTradeNo     string     `json:"out_trade_no,omitempty"`
-	OutRefundNo    string     `json:"out_refund_no,omitempty"`
-	TransactionID  string     `json:"transaction_id,omitempty"`
-	ParkingID      string     `json:"parking_id,omitempty"`
-	Source         string     `json:"source"`
-	AmountCheck    string     `json:"amount_check"`
-	State          string     `json:"state"`
-	ParkReason     string     `json:"park_reason,omitempty"`
-	ParkDetail     string     `json:"park_detail,omitempty"`
-	ReceivedAt     time.Time  `json:"received_at"`
-	Attempts       int        `json:"attempts"`
-	NextDue        *time.Time `json:"next_due,omitempty"`
-	LastError      string     `json:"last_error,omitempty"`
-	LastStatus     int        `json:"last_status,omitempty"`
-	DeliveredAt    *time.Time `json:"delivered_at,omitempty"`
-}
-
-func viewOf(r *storage.Record) notificationView {
-	v := notificationView{
-		ID: r.ID, Merchant: r.Merchant, Mchid: r.Mchid, SubMchid: r.SubMchid,
-		NotificationID: r.NotificationID, EventType: r.EventType, Kind: r.Kind,
-		OutTradeNo: r.OutTradeNo, OutRefundNo: r.OutRefundNo, TransactionID: r.TransactionID,
-		ParkingID: r.ParkingID, Source: string(r.Source), AmountCheck: string(r.AmountCheck),
-		State: string(r.State), ParkReason: string(r.ParkReason), ParkDetail: r.ParkDetail,
-		ReceivedAt: r.ReceivedAt.UTC(), Attempts: r.Attempts,
-		LastError: r.LastError, LastStatus: r.LastStatus,
-	}
-	if r.State == storage.StatePending && !r.NextDue.IsZero() {
-		due := r.NextDue.UTC()
-		v.NextDue = &due
-	}
-	if !r.DeliveredAt.IsZero() {
-		at := r.DeliveredAt.UTC()
-		v.DeliveredAt = &at
-	}
-	return v
-}
-
-func adminInbox(w http.ResponseWriter, r *http.Request) error {
-	_, g, err := runningApp()
-	if err != nil {
-		return err
-	}
-	defer g.use()()
-	q := r.URL.Query()
-	f := storage.Filter{
-		Merchant: q.Get("merchant"), State: storage.State(q.Get("state")), Kind: q.Get("kind"),
-		OutTradeNo: q.Get("out_trade_no"), After: q.Get("after"),
-	}
-	if text := q.Get("limit"); text != "" {
-		if f.Limit, err = strconv.Atoi(text); err != nil || f.Limit < 1 || f.Limit > 1000 {
-			return badRequest("limit: a number from 1 to 1000")
-		}
-	}
-	switch f.State {
-	case "", storage.StatePending, storage.StateDelivered, storage.StateDead, storage.StateParked,
-		storage.StateDismissed, storage.StateSuperseded:
-	default:
-		return badRequest("state: pending, delivered, dead, parked, dismissed or superseded")
-	}
-	page, err := g.store.Notifications(r.Context(), f)
-	if err != nil {
-		return storeError(err)
-	}
-	list := struct {
-		Notifications []notificationView `json:"notifications"`
-		After         string             `json:"after,omitempty"`
-	}{Notifications: make([]notificationView, 0, len(page.Records)), After: page.Cursor}
-	for i := range page.Records {
-		list.Notifications = append(list.Notifications, viewOf(&page.Records[i]))
-	}
-	return writeJSON(w, http.StatusOK, list)
-}
-
-func adminNotification(w http.ResponseWriter, r *http.Request) error {
-	_, g, err := runningApp()
-	if err != nil {
-		return err
-	}
-	defer g.use()()
-	rec, err := g.store.Notification(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return storeError(err)
-	}
-	return writeJSON(w, http.StatusOK, viewOf(&rec))
-}
-
-// decision is the body of an act: a name and a reason, kept in the audit log.
-type decision struct {
-	By     string `json:"by"`
-	Reason string `json:"reason"`
-}
-
-func adminDecide(w http.ResponseWriter, r *http.Request) error {
-	act := storage.Act(r.PathValue("act"))
-	switch act {
-	case storage.ActRelease, storage.ActDismiss, storage.ActReplay:
-	default:
-		return caddy.APIError{
-			HTTPStatus: http.StatusNotFound,
-			Err:        fmt.Errorf("no act %q; there is release, dismiss and replay", act),
-		}
-	}
-	var why decision
-	dec := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&why); err != nil {
-		return badRequest(`body: {"by": "who decides", "reason": "why"} is wanted`)
-	}
-	if strings.TrimSpace(why.By) == "" || strings.TrimSpace(why.Reason) == "" || len(why.By) > 200 || len(why.Reason) > 2000 {
-		return badRequest("by and reason: both are wanted, up to 200 and 2000 bytes")
-	}
-	_, g, err := runningApp()
-	if err != nil {
-		return err
-	}
-	defer g.use()()
-	rec, err := g.store.Decide(r.Context(), storage.Decision{
-		ID: r.PathValue("id"), Act: act, By: why.By, Reason: why.Reason,
-		At: time.Now(), AmountCheck: storage.AmountOverridden,
-	})
-	if errors.Is(err, storage.ErrState) {
-		err = fmt.Errorf("cannot %s: it is %s: %w", act, g.stateOf(r.Context(), r.PathValue("id")), err)
-	}
-	if err != nil {
-		return storeError(err)
-	}
-	g.app.observer.Changed(notify.Change{
-		Merchant: rec.Merchant, ID: rec.ID, Kind: rec.Kind, EventType: rec.EventType,
-		State: rec.State, Reason: string(act), Attempt: rec.Attempts,
-	})
-	return writeJSON(w, http.StatusOK, viewOf(&rec))
-}
-
-// stateOf tells the state of a notification for a message.
-func (g *gateway) stateOf(ctx context.Context, id string) string {
-	rec, err := g.store.Notification(ctx, id)
-	if err != nil {
-		return "not readable"
-	}
-	if rec.ParkReason != "" {
-		return string(rec.State) + " (" + string(rec.ParkReason) + ")"
-	}
-	return string(rec.State)
-}
-
 func adminAudit(w http.ResponseWriter, r *http.Request) error {
 	_, g, err := runningApp()
 	if err != nil {
 		return err
 	}
 	defer g.use()()
+	q := r.URL.Query()
 	var after uint64
-	if text := r.URL.Query().Get("after"); text != "" {
+	if text := q.Get("after"); text != "" {
 		if after, err = strconv.ParseUint(text, 10, 64); err != nil {
 			return badRequest("after: the seq of an entry")
 		}
 	}
-	entries, err := g.store.AuditLog(r.Context(), after, 1000)
+	limit, err := limitOf(q, maxPage)
+	if err != nil {
+		return err
+	}
+	entries, err := g.store.AuditLog(r.Context(), after, limit)
 	if err != nil {
 		return storeError(err)
 	}
@@ -294,6 +110,46 @@ func adminAudit(w http.ResponseWriter, r *http.Request) error {
 	}{entries})
 }
 
+// maxPage is how many entries of a list one answer holds at most.
+const maxPage = 1000
+
+// limitOf reads a list's limit.
+func limitOf(q url.Values, otherwise int) (int, error) {
+	text := q.Get("limit")
+	if text == "" {
+		return otherwise, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, badRequest(fmt.Sprintf("limit: a number from 1 to %d", maxPage))
+	}
+	return limit, nil
+}
+
+// decision is a name and a reason, kept in the audit log.
+type decision struct {
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+}
+
+// check returns what is wrong with it.
+func (d decision) check() error {
+	if strings.TrimSpace(d.By) == "" || strings.TrimSpace(d.Reason) == "" || len(d.By) > 200 || len(d.Reason) > 2000 {
+		return badRequest("by and reason: both are wanted, up to 200 and 2000 bytes")
+	}
+	return nil
+}
+
+// readBody decodes a request's JSON; wanted says what it should be.
+func readBody(r *http.Request, into any, wanted string) error {
+	dec := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return badRequest("body: " + wanted + " is wanted")
+	}
+	return nil
+}
+
 func badRequest(text string) error {
 	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New(text)}
 }
@@ -302,6 +158,8 @@ func badRequest(text string) error {
 func storeError(err error) error {
 	status := http.StatusInternalServerError
 	switch {
+	case errors.Is(err, storage.ErrCursor):
+		return badRequest("after: not what a page before said")
 	case errors.Is(err, storage.ErrNotFound):
 		status = http.StatusNotFound
 	case errors.Is(err, storage.ErrState):

@@ -22,8 +22,9 @@ import (
 // that a backend is anything Caddy can reach, with its load balancing, health
 // checks and TLS.
 type routeDeliverer struct {
-	handler caddyhttp.Handler
-	server  *caddyhttp.Server
+	handler   caddyhttp.Handler
+	server    *caddyhttp.Server
+	upstreams []string // where they lead, for people
 }
 
 // noRouteKey is where the end of the routes leaves its mark in the request.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/deliver"
+	"github.com/caddy-wechatpay/caddy-wechatpay/notify/operate"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/receive"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -25,6 +26,8 @@ type gateway struct {
 	receiver   *receive.Receiver
 	dispatcher *deliver.Dispatcher
 	log        *slog.Logger
+	pauses     *operate.Pauses
+	places     []string // of the routes, see operate.PlaceOf
 
 	users  userCount     // requests that were let in under this configuration
 	asking chan struct{} // tokens of questions to WeChat under way
@@ -40,9 +43,14 @@ func newGateway(a *App, store *pooledStore) *gateway {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// One owner per process and configuration: leases keep two of them apart.
 	owner := uuid.Must(uuid.NewV7()).String()
+	g.pauses = operate.NewPauses(store, time.Now, g.log)
+	for _, r := range a.routes {
+		g.places = append(g.places, operate.PlaceOf(r.ID))
+	}
 	g.dispatcher = deliver.New(deliver.Config{
 		Store:    store,
 		Route:    g.route,
+		Paused:   g.paused,
 		Owner:    owner,
 		Logger:   g.log,
 		Observer: a.observer,

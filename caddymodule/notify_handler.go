@@ -137,10 +137,13 @@ func (h *NotifyHandler) newRoute(ctx caddy.Context) (*notify.Route, error) {
 			h.log.Warn("sign stands in the configuration in clear; use {env.NAME} or {file./path}")
 		}
 	}
+	upstreams := upstreamsOf(h.Deliver)
 	if err := h.Deliver.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("deliver: %w", err)
 	}
-	r.Deliverer = newRouteDeliverer(h.Deliver)
+	deliverer := newRouteDeliverer(h.Deliver)
+	deliverer.upstreams = upstreams
+	r.Deliverer = deliverer
 	return r, nil
 }
 
