@@ -57,7 +57,11 @@ func (m *Merchant) unmarshalBlock(d *caddyfile.Dispenser, name string) error {
 	}
 	block.options = []option{
 		{name: "mchid", syntax: "<mchid>", min: 1, max: 1, set: text(&m.Mchid)},
-		{name: "app", syntax: appSyntax, min: 2, max: -1, repeat: true, set: m.addApp},
+		{name: "app", syntax: appSyntax, min: 2, max: -1, repeat: true, set: func(args []string) error {
+			app, err := parseApp(args)
+			m.Apps = append(m.Apps, app)
+			return err
+		}},
 		{name: "serial_no", syntax: "<serial>", min: 1, max: 1, set: text(&m.SerialNo)},
 		{name: "private_key", syntax: "<pem file or placeholder>", min: 1, max: 1, secret: true, set: text(&m.PrivateKey)},
 		{name: "apiv3_key", syntax: "<key> [<key>]", min: 1, max: 2, secret: true, set: func(args []string) error {
@@ -101,18 +105,18 @@ func (m *Merchant) unmarshalBlock(d *caddyfile.Dispenser, name string) error {
 
 const appSyntax = "<appid> official | miniprogram | app [secret <AppSecret>] [domain <host...>]"
 
-// addApp reads one app. Its errors repeat nothing that may be a secret whose
+// parseApp reads one app. Its errors repeat nothing that may be a secret whose
 // keyword was forgotten.
-func (m *Merchant) addApp(args []string) error {
+func parseApp(args []string) (MerchantApp, error) {
 	app := MerchantApp{Appid: args[0], Type: args[1]}
 	for rest := args[2:]; len(rest) > 0; {
 		word, values := rest[0], rest[1:]
 		switch {
 		case word == "secret" && app.Secret != "":
-			return fmt.Errorf("duplicate secret; syntax: app %s", appSyntax)
+			return app, fmt.Errorf("duplicate secret; syntax: app %s", appSyntax)
 		case word == "secret" && len(values) > 0 && values[0] != "domain":
 			if values[0] == "" {
-				return fmt.Errorf("the secret is empty; syntax: app %s", appSyntax)
+				return app, fmt.Errorf("the secret is empty; syntax: app %s", appSyntax)
 			}
 			app.Secret, rest = values[0], values[1:]
 		case word == "domain" && len(values) > 0 && values[0] != "secret":
@@ -121,13 +125,12 @@ func (m *Merchant) addApp(args []string) error {
 			}
 			rest = values
 		case word == "secret" || word == "domain":
-			return fmt.Errorf("missing argument of %s; syntax: app %s", word, appSyntax)
+			return app, fmt.Errorf("missing argument of %s; syntax: app %s", word, appSyntax)
 		default:
-			return fmt.Errorf("surplus argument; syntax: app %s", appSyntax)
+			return app, fmt.Errorf("surplus argument; syntax: app %s", appSyntax)
 		}
 	}
-	m.Apps = append(m.Apps, app)
-	return nil
+	return app, nil
 }
 
 // setPlatformCertificates reads `auto`, `off` or a list of files.

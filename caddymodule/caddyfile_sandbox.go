@@ -11,6 +11,7 @@ import (
 //
 //	wechatpay_sandbox [<matcher>] {
 //		merchant         <mchid> <appid>                    # repeatable
+//		app              <appid> official | miniprogram | app [secret <AppSecret>] [domain <host...>]   # of one of the appids; default: official
 //		service_provider <mchid> [<sub_mchid...>]           # that merchant is a 服务商; of these sub-merchants, default: any
 //		keys             public_key | certificates | both   # default: both
 //		time_scale       <n>                                # divides the waits between callbacks; default: 1
@@ -33,6 +34,11 @@ func (c *SandboxConfig) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "merchant", syntax: "<mchid> <appid>", min: 2, max: 2, repeat: true, set: func(args []string) error {
 			c.Merchants = append(c.Merchants, SandboxMerchant{Mchid: args[0], Appid: args[1]})
 			return nil
+		}},
+		{name: "app", syntax: appSyntax, min: 2, max: -1, repeat: true, set: func(args []string) error {
+			app, err := parseApp(args)
+			c.Apps = append(c.Apps, app)
+			return err
 		}},
 		{name: "service_provider", syntax: "<mchid> [<sub_mchid...>]", min: 1, max: -1, repeat: true, set: func(args []string) error {
 			if _, ok := c.ServiceProviders[args[0]]; ok {

@@ -166,6 +166,10 @@ type Caller struct {
 type SandboxConfig struct {
 	// The merchants of this platform. At least one.
 	Merchants []SandboxMerchant `json:"merchants,omitempty"`
+	// What the appids belong to, their AppSecrets and domains. Default: an official
+	// account with a secret of the platform's choice, which a gateway takes over with
+	// the keys, whose users are sent back to this machine only.
+	Apps []MerchantApp `json:"apps,omitempty"`
 	// Which of the merchants are service providers (服务商), by mchid, each with its
 	// sub-merchants; an empty list means any. Default: all are direct merchants.
 	ServiceProviders map[string][]string `json:"service_providers,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -63,6 +64,13 @@ func (c *SandboxConfig) options() sandbox.Options {
 	listed := make(map[string]bool) // mchids whose sub-merchants are there
 	for _, m := range c.Merchants {
 		entry := sandbox.Merchant{Mchid: m.Mchid, Appid: m.Appid}
+		if i := slices.IndexFunc(c.Apps, func(app MerchantApp) bool { return app.Appid == m.Appid }); i >= 0 {
+			app := c.Apps[i]
+			entry.AppType, entry.AppSecret = sandbox.AppType(app.Type), app.Secret
+			if !slices.ContainsFunc(opts.Merchants, func(other sandbox.Merchant) bool { return other.Appid == m.Appid }) {
+				entry.Domains = app.Domains
+			}
+		}
 		var subs []string
 		if subs, entry.ServiceProvider = c.ServiceProviders[m.Mchid]; !listed[m.Mchid] {
 			entry.SubMchids, listed[m.Mchid] = subs, true

@@ -27,6 +27,11 @@ func (c *SandboxConfig) validate() error {
 			return &optionError{"merchant " + m.Mchid, fmt.Errorf("%s: duplicate merchant %s %s", block, m.Mchid, m.Appid)}
 		}
 	}
+	for i, app := range c.Apps {
+		if err := c.validateApp(i); err != nil {
+			return &optionError{"app " + app.Appid, invalid(block, "app", "%w", err)}
+		}
+	}
 	for _, mchid := range sortedKeys(c.ServiceProviders) {
 		if err := c.validateProvider(mchid); err != nil {
 			return &optionError{"service_provider " + mchid, invalid(block, "service_provider", "%w", err)}
@@ -42,6 +47,22 @@ func (c *SandboxConfig) validate() error {
 		return invalid(block, "time_scale", "%d is not above zero", c.TimeScale)
 	}
 	return nil
+}
+
+// validateApp checks what is said of one appid.
+func (c *SandboxConfig) validateApp(i int) error {
+	app := c.Apps[i]
+	switch {
+	case !slices.ContainsFunc(c.Merchants, func(m SandboxMerchant) bool { return m.Appid == app.Appid }):
+		return errors.New("no merchant has the appid; add merchant <mchid> <appid>")
+	case slices.ContainsFunc(c.Apps[:i], func(other MerchantApp) bool { return other.Appid == app.Appid }):
+		return errors.New("the appid stands there twice; remove one")
+	case !slices.Contains([]string{"official", "miniprogram", "app"}, app.Type):
+		return notOneOf(app.Type, "official", "miniprogram", "app")
+	case hasPlaceholder(app.Secret):
+		return errors.New("placeholders are not resolved here; the secret of a sandbox is worth nothing elsewhere, write it down")
+	}
+	return app.validate()
 }
 
 // validateProvider checks what is said of one service provider.
