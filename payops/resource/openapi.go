@@ -6,11 +6,11 @@ import (
 )
 
 //go:embed openapi.json
-var openapi []byte
+var description []byte
 
 // OpenAPI returns the OpenAPI 3.1 description of all resources, as
 // GET /gateway/openapi.json gives it. The slice is the caller's.
-func OpenAPI() []byte { return append([]byte(nil), openapi...) }
+func OpenAPI() []byte { return append([]byte(nil), description...) }
 
 // describe answers with the description.
 func (rs *Resources) describe(r *Request) Response {
@@ -20,5 +20,5 @@ func (rs *Resources) describe(r *Request) Response {
 	if refused := r.noBody(); refused.Refused() {
 		return refused
 	}
-	return Response{Status: http.StatusOK, Body: openapi, Header: http.Header{"Content-Type": {"application/json"}}}
+	return Response{Status: http.StatusOK, Body: description, Header: http.Header{"Content-Type": {"application/json"}}}
 }
