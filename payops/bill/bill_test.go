@@ -244,7 +244,10 @@ func TestBytes(t *testing.T) {
 			t.Fatal(name)
 		}
 		for i := range text {
-			for _, with := range [][]byte{nil, {text[i], text[i]}, {'0'}, {'9'}, {'`'}, {','}, {'\n'}, {0xff}, {'.'}} {
+			for k, with := range [][]byte{nil, {text[i], text[i]}, {'0'}, {'9'}, {'`'}, {','}, {'\n'}, {0xff}, {'.'}} {
+				if k > 0 && (i+k)%3 != 0 {
+					continue // a third of them at each byte
+				}
 				changed := append(append(bytes.Clone(text[:i]), with...), text[i+1:]...)
 				if have := money(name, string(changed)); have != "" && have != want {
 					t.Fatalf("%s: byte %d (%q) as %q passes with other money\n%s\n%s", name, i, text[i], with, have, want)

@@ -67,7 +67,10 @@ func sum1(content []byte) string {
 func zipped(t testing.TB, content []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
+	z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := z.Write(content); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +92,7 @@ func streamOf(content []byte, length int64) send.Result {
 // fetch runs one fetch, and checks that it leaves nothing behind.
 func (f *fake) fetch(change func(*Config)) (string, error) {
 	f.t.Helper()
-	cfg := Config{Sender: f, Bases: []string{base, "https://api2.mch.weixin.qq.com"}, Dir: f.t.TempDir(), MaxSize: 3 << 20}
+	cfg := Config{Sender: f, Bases: []string{base, "https://api2.mch.weixin.qq.com"}, Dir: f.t.TempDir(), MaxSize: 2 << 20}
 	if change != nil {
 		change(&cfg)
 	}
@@ -168,7 +171,7 @@ func TestNeverHandedOut(t *testing.T) {
 	broken := errors.New("broken")
 	flipped := bytes.Clone(z)
 	flipped[len(flipped)/2] ^= 1
-	bomb := zipped(t, make([]byte, 4<<20))
+	bomb := zipped(t, make([]byte, 2<<20))
 	for name, tc := range map[string]struct {
 		stream io.Reader
 		length int64
@@ -191,8 +194,8 @@ func TestNeverHandedOut(t *testing.T) {
 		"shorter than it says": {bytes.NewReader(z), int64(len(z)) + 1, ErrIncomplete},
 		"longer than it says":  {bytes.NewReader(z), int64(len(z)) - 1, ErrIncomplete},
 		"too long, it says":    {bytes.NewReader(z), 4 << 20, ErrTooLarge},
-		"too long, plain":      {io.LimitReader(endless{}, 4<<20), -1, ErrTooLarge},
-		"too long, unpacked":   {bytes.NewReader(zipped(t, noise(4<<20))), -1, ErrTooLarge},
+		"too long, plain":      {io.LimitReader(endless{}, 3<<20), -1, ErrTooLarge},
+		"too long, unpacked":   {bytes.NewReader(zipped(t, noise(2<<20+1))), -1, ErrTooLarge},
 		"a bomb":               {bytes.NewReader(bomb), int64(len(bomb)), ErrBomb},
 		"many bombs":           {bytes.NewReader(bytes.Repeat(zipped(t, make([]byte, 1<<20)), 4)), -1, ErrBomb},
 	} {
