@@ -190,6 +190,7 @@ func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set, rules guard.
 		Limits:   limits,
 		Logger:   g.log,
 		Observer: callObserver{observer: g.app.observer, merchant: m.Name()},
+		Fallback: true,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
 			g.recheck(key)
 		},

@@ -167,8 +167,11 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
+	g, err := newGateway(a, store)
+	if err != nil {
+		return errors.Join(err, releaseStore(store))
+	}
 	a.observer.start()
-	g := newGateway(a, store)
 	reload := a.adoptKeys()
 	a.mu.Lock()
 	a.running = g

@@ -15,6 +15,8 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/deliver"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/operate"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/receive"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/agenda"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -25,6 +27,7 @@ type gateway struct {
 	store      *pooledStore
 	receiver   *receive.Receiver
 	dispatcher *deliver.Dispatcher
+	runner     *agenda.Runner
 	log        *slog.Logger
 	pauses     *operate.Pauses
 	places     []string // of the routes, see operate.PlaceOf
@@ -32,14 +35,20 @@ type gateway struct {
 	users  userCount     // requests that were let in under this configuration
 	asking chan struct{} // tokens of questions to WeChat under way
 
+	ownMu sync.Mutex
+	own   map[string]*payops.API // by merchant, see ownAPI
+
 	ctx     context.Context // ends when the configuration stops
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 }
 
 // newGateway wires a configuration to its store. Nothing runs yet.
-func newGateway(a *App, store *pooledStore) *gateway {
-	g := &gateway{app: a, store: store, log: a.ctx.Slogger(), asking: make(chan struct{}, askers)}
+func newGateway(a *App, store *pooledStore) (*gateway, error) {
+	g := &gateway{
+		app: a, store: store, log: a.ctx.Slogger(), asking: make(chan struct{}, askers),
+		own: make(map[string]*payops.API),
+	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// One owner per process and configuration: leases keep two of them apart.
 	owner := uuid.Must(uuid.NewV7()).String()
@@ -63,7 +72,9 @@ func newGateway(a *App, store *pooledStore) *gateway {
 		Owner:    owner,
 		Parked:   g.parked,
 	})
-	return g
+	var err error
+	g.runner, err = g.newRunner(owner)
+	return g, err
 }
 
 // syncDeliverer lets the receiver deliver within a callback's own request.
@@ -78,12 +89,14 @@ func (d syncDeliverer) Attempt(ctx context.Context, c storage.Claim, r *notify.R
 	return receive.SyncResult{Success: a.Success, Answer: a.Answer}
 }
 
-// start begins to deliver, to refresh keys and to sweep.
+// start begins to deliver, to ask, to refresh keys and to sweep.
 func (g *gateway) start() {
 	for _, name := range sortedKeys(g.app.merchants) {
 		g.app.merchants[name].Start(g.store)
 	}
+	g.warnUnserved()
 	g.dispatcher.Start()
+	g.runner.Start()
 	g.workers.Go(g.sweep)
 }
 
@@ -93,6 +106,7 @@ func (g *gateway) start() {
 func (g *gateway) stop() {
 	g.cancel()
 	g.dispatcher.Halt()
+	g.runner.Halt()
 }
 
 // finish waits for everything that uses the store and gives the store back.
@@ -104,6 +118,11 @@ func (g *gateway) finish() {
 	deadline := time.Now().Add(bound)
 	if !g.users.wait(bound) {
 		g.log.Warn("requests are still using the store")
+	}
+	work, cancelWork := context.WithTimeout(context.Background(), workBound)
+	defer cancelWork()
+	if err := g.runner.Stop(work); err != nil {
+		g.log.Debug("queries under way were cut off; they will be asked again", "error", err)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()

@@ -35,6 +35,7 @@ var collectors = struct {
 	unverified           *prometheus.CounterVec
 	failovers            *prometheus.CounterVec
 	contradictions       *prometheus.CounterVec
+	work                 *prometheus.CounterVec
 }{
 	notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
@@ -114,6 +115,11 @@ var collectors = struct {
 		Name: "ledger_contradictions_total",
 		Help: "Verified answers that contradict the ledger about an order's money.",
 	}, []string{"merchant"}),
+	work: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: metricsNamespace, Subsystem: metricsSubsystem,
+		Name: "work_total",
+		Help: "Work of the agenda (queries, closes), by kind and result.",
+	}, []string{"merchant", "kind", "result"}),
 }
 
 // registerMetrics puts the process's collectors into a configuration's registry.
@@ -123,7 +129,7 @@ func registerMetrics(reg *prometheus.Registry, own ...prometheus.Collector) erro
 		c.notifications, c.notificationDuration, c.deliveries, c.deliveryDuration,
 		c.breakerOpen, c.idConflicts, c.appidUnlisted, c.eventsDropped,
 		c.calls, c.callDuration, c.refusals, c.certificates,
-		c.unverified, c.failovers, c.contradictions,
+		c.unverified, c.failovers, c.contradictions, c.work,
 	}, own...)
 	for _, one := range all {
 		var already prometheus.AlreadyRegisteredError

@@ -8,8 +8,6 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/event"
 	"github.com/caddy-wechatpay/caddy-wechatpay/notify/receive"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
-	"github.com/caddy-wechatpay/caddy-wechatpay/payops/caller"
-	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -21,13 +19,13 @@ const askBound = 8 * time.Second
 // flood of parked callbacks must not become a flood of queries.
 const askers = 8
 
-// parked asks WeChat at once about an order whose callback contradicts the
+// parked asks WeChat at once about an order or refund whose callback contradicts the
 // ledger, or that the ledger does not know: a verified answer that agrees with
 // the ledger is delivered in the callback's stead. The receiver calls it in a
 // goroutine that it waits for.
 func (g *gateway) parked(ctx context.Context, p receive.Parked) {
-	kind, ok := queryKind(p.Kind)
-	if !ok {
+	m, ok := g.app.merchants[p.Merchant]
+	if _, asked := queryKind(p.Kind); !ok || !asked && p.Kind != event.Refund {
 		return
 	}
 	select {
@@ -36,40 +34,28 @@ func (g *gateway) parked(ctx context.Context, p receive.Parked) {
 	case <-ctx.Done():
 		return
 	}
-	m, ok := g.app.merchants[p.Merchant]
-	if !ok {
-		return
-	}
-	api, err := g.newAPI(m, caller.Nobody(), guard.Policy{}, nil)
-	if err != nil {
-		g.log.Error("asking WeChat about a parked notification", "id", p.ID, "error", err)
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, askBound)
 	defer cancel()
-	answer, err := api.QueryOrder(ctx, p.Event.OrderKey(), kind)
-	if errors.Is(err, payops.ErrOrderNotExist) {
-		g.log.Error("WeChat knows no order that a parked notification speaks of", "id", p.ID)
-		return
+	found, err := g.ask(ctx, p)
+	if err == nil {
+		err = g.receiver.Found(ctx, p.Route, m, receive.Query{
+			EventType: found.EventType, Plaintext: found.Plaintext, Host: p.Host, Path: p.Path,
+		})
 	}
-	if err != nil {
-		g.log.Warn("asking WeChat about a parked notification", "id", p.ID, "error", err)
-		return
-	}
-	err = g.receiver.Found(ctx, p.Route, m, receive.Query{
-		EventType: p.Event.EventType, Plaintext: answer, Host: p.Host, Path: p.Path,
-	})
-	if errors.Is(err, receive.ErrNotPaid) {
-		g.log.Error("WeChat says that the order of a parked notification is not paid", "id", p.ID)
-		return
-	}
-	if err != nil {
-		g.log.Warn("WeChat's answer about a parked notification does not settle it", "id", p.ID, "error", err)
+	switch {
+	case err == nil:
+	case errors.Is(err, payops.ErrOrderNotExist), errors.Is(err, payops.ErrRefundNotExist):
+		g.log.Error("WeChat knows no order or refund that a parked notification speaks of", "id", p.ID)
+	case errors.Is(err, receive.ErrNotPaid):
+		g.log.Error("WeChat says that what a parked notification tells has not happened", "id", p.ID)
+	default:
+		g.log.Warn("asking WeChat about a parked notification does not settle it", "id", p.ID, "error", err)
 	}
 }
 
-// queryKind says which query asks about an event's order. Refunds and parking
-// have none yet: their parked notifications wait for the ledger or an operator.
+// queryKind says which query asks about an event's order. Refunds have one of their
+// own; parking has none yet: its parked notifications wait for the ledger or an
+// operator.
 func queryKind(k event.Kind) (storage.OrderKind, bool) {
 	switch k {
 	case event.Payment:
