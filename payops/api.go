@@ -42,6 +42,8 @@ type request struct {
 	call context.Context
 	// client is the caller's own context, without a deadline.
 	client context.Context
+	// ahead is the request's signature while it is being made; nil without one.
+	ahead *signature
 	// sending is set just before the first byte may leave.
 	sending bool
 }

@@ -96,8 +96,8 @@ func (a *API) send(q *request, id, target string, body []byte, repeatable bool) 
 	started := a.now()
 	res := a.sender.Do(q.call, send.Request{
 		Method: q.method, Target: target, Header: header, Body: body, Signed: q.signed, Serial: q.serial, Repeatable: repeatable,
-		Attempt: attempt,
-		Stream:  q.op.Act == operation.ActDownload,
+		Attempt: attempt, Authorization: q.ahead.of(target, body),
+		Stream: q.op.Act == operation.ActDownload,
 	})
 	took := a.now().Sub(started)
 	a.observer.Called(q.op.Group, res.Outcome, took)

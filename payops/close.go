@@ -58,6 +58,7 @@ func (a *API) close(w http.ResponseWriter, q *request) *refusal {
 		}
 	}
 
+	a.signAhead(q, q.path, d.body)
 	id, refused := a.begin(q, key, func(*storage.Rows) error { return nil })
 	if refused != nil {
 		return refused

@@ -98,7 +98,7 @@ type Config struct {
 }
 
 // API is the payment API of one wechatpay_api block: an http.Handler for /v3/…
-// and /gateway/…. It starts no goroutine, is safe for concurrent use, and holds
+// and /gateway/…. It starts no goroutine but the signing of a request, is safe for concurrent use, and holds
 // nothing that must be closed.
 type API struct {
 	merchant *merchant.Merchant

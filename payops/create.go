@@ -40,6 +40,7 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 	keys := storage.Keys{Order: key, Memos: append(openIDMemos(d.payers), number)}
 	var before *storage.Order // that this call goes on with; nil for a new one
 	var result guard.Result
+	a.signAhead(q, q.path, d.body)
 	id, refused := a.beginRows(q, keys, key, func(rows *storage.Rows) error {
 		before = nil
 		if rows.Memos[number] != nil {

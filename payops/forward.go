@@ -36,6 +36,7 @@ func (a *API) forward(w http.ResponseWriter, q *request) *refusal {
 		q.live, endLive = context.WithTimeout(q.client, a.timeout)
 		defer endLive()
 	}
+	a.signAhead(q, join(q.path, q.query), q.body)
 	id, refused := a.begin(q, storage.OrderKey{}, func(*storage.Rows) error { return nil })
 	if refused != nil {
 		return refused

@@ -88,6 +88,7 @@ func (a *API) numbered(w http.ResponseWriter, q *request) *refusal {
 	keys := storage.Keys{Memos: []string{d.memo}}
 	first := false // no earlier call can have carried it out
 	var at time.Time
+	a.signAhead(q, join(q.path, q.query), d.body)
 	id, refused := a.beginRows(q, keys, storage.OrderKey{}, func(rows *storage.Rows) error {
 		known, err := useOf(rows.Memos[d.memo])
 		if err != nil {

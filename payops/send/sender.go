@@ -94,6 +94,9 @@ type Request struct {
 	// Serial names WeChat Pay's key that values of Body are encrypted with; "" to
 	// let the caller's header or the preferred key decide.
 	Serial string
+	// Authorization is what [Sender.Authorize] made of the same request; "" to have
+	// [Sender.Do] sign.
+	Authorization string
 	// Attempt is how long one host has to answer, the sending of Body included.
 	// Zero: as long as the Sender gives it.
 	Attempt time.Duration
@@ -107,15 +110,13 @@ type Request struct {
 	Repeatable bool
 }
 
-// Do signs once and sends to one host after the other until one answers. The
-// context's deadline bounds all of it. Result.Outcome says what is known.
-func (s *Sender) Do(ctx context.Context, r Request) Result {
-	if !strings.HasPrefix(r.Target, "/v3/") {
-		return Result{Err: ErrSign}
-	}
+// Authorize signs a request and returns its Authorization header. It sends
+// nothing, so that it may be done while something is waited for. What it returns
+// is good for some minutes. Errors: ErrSign.
+func (s *Sender) Authorize(ctx context.Context, r Request) (string, error) {
 	credential, err := s.merchant.Credential()
 	if err != nil {
-		return Result{Err: fmt.Errorf("%w: %w", ErrSign, err)}
+		return "", fmt.Errorf("%w: %w", ErrSign, err)
 	}
 	signed := r.Body
 	if r.Signed != nil {
@@ -123,7 +124,23 @@ func (s *Sender) Do(ctx context.Context, r Request) Result {
 	}
 	authorization, err := credential.GenerateAuthorizationHeader(ctx, r.Method, r.Target, string(signed))
 	if err != nil {
+		return "", ErrSign
+	}
+	return authorization, nil
+}
+
+// Do signs once and sends to one host after the other until one answers. The
+// context's deadline bounds all of it. Result.Outcome says what is known.
+func (s *Sender) Do(ctx context.Context, r Request) Result {
+	if !strings.HasPrefix(r.Target, "/v3/") {
 		return Result{Err: ErrSign}
+	}
+	authorization := r.Authorization
+	if authorization == "" {
+		var err error
+		if authorization, err = s.Authorize(ctx, r); err != nil {
+			return Result{Err: err}
+		}
 	}
 	header := requestHeader(r.Header, authorization, s.merchant.Keys(), s.now())
 	if r.Serial != "" {
