@@ -5,8 +5,9 @@
 //
 //   - [API] is an http.Handler for /v3/… and /gateway/orders/….
 //   - caller.Set knows who may call, and what each may do.
-//   - operation knows every operation of APIv3, its group, what the gateway does
-//     for it beyond passing it on, and which groups are not served.
+//   - operation knows every operation of APIv3, its group, and what the gateway
+//     does for it beyond passing it on: operation.Number says which number makes a
+//     repeat of a transfer or a profit sharing harmless, and what it stands for.
 //   - guard is WeChat Pay's rules about money as one table, and what callers may
 //     refund at most.
 //   - upload finds the part of a multipart upload that is signed, sensitive
@@ -33,7 +34,18 @@
 //
 // Refunds are kept in the ledger with what they reserve of their order, in one
 // change that the rules decide about; a refund is successful by a verified
-// callback or query, never by the answer of the apply call.
+// callback or query, never by the answer of the apply call. One payer's refunds go
+// out one after another. A reversal (撤销) closes an order, or refunds it whole.
+//
+// Everything else that moves money under a number of the merchant's (transfers,
+// profit sharing, deductions, withdrawals) is remembered by that number: one number
+// says one thing. A repeat that says the same goes out again; another amount, payee
+// or payment is refused; a verified rejection of the first call frees the number,
+// and so does a query that finds none.
+//
+// An openid is remembered, as a digest, with the app that it belongs to
+// ([API.KnowOpenID], accepted orders, paid answers), and refused in another app's
+// order.
 //
 // What WeChat Pay answered goes back byte for byte with its signature headers,
 // so that an official SDK pointed at the gateway still verifies it. The
