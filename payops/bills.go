@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/bill"
@@ -68,10 +69,7 @@ type billSender struct{ a *API }
 
 // Do implements [bill.Sender].
 func (s billSender) Do(ctx context.Context, r send.Request) send.Result {
-	name := "bill"
-	if r.Stream {
-		name = "bill file"
-	}
+	path, _, _ := strings.Cut(r.Target, "?") // the rest holds the token of a link
 	caller, _ := ctx.Value(billCaller{}).(string)
 	started := s.a.now()
 	res := s.a.sender.Do(ctx, r)
@@ -82,7 +80,7 @@ func (s billSender) Do(ctx context.Context, r send.Request) send.Result {
 	if res.Outcome == send.Unknown || res.Outcome == send.Unsent {
 		level = slog.LevelWarn
 	}
-	s.a.log.Log(ctx, level, "call to WeChat Pay", "caller", caller, "operation", name, "outcome", res.Outcome.String(),
+	s.a.log.Log(ctx, level, "call to WeChat Pay", "caller", caller, "operation", r.Method+" "+path, "outcome", res.Outcome.String(),
 		"status", res.Status, "request_id", res.Header.Get("Request-Id"), "took", took, "error", res.Err)
 	return res
 }
