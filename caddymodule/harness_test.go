@@ -35,6 +35,7 @@ type bench struct {
 	admin    string // host:port of its admin endpoint
 	notify   string // options of wechatpay_notify before deliver
 	deliver  string // inside of deliver; default: reverse_proxy to backend
+	merchant string // further options of the shop's merchant block
 	global   string // further options of the wechatpay block
 	site     string // further directives of the site
 }
@@ -65,6 +66,7 @@ func (b *bench) caddyfile() string {
 		storage badger %s
 		merchant shop {
 			%s
+			%s
 		}
 		%s
 	}
@@ -81,7 +83,7 @@ http://%s {
 	}
 	%s
 }
-`, b.admin, filepath.Join(b.dir, "db"), b.platform.MerchantOptions(), b.global, b.listen, b.notify, b.deliver, b.site)
+`, b.admin, filepath.Join(b.dir, "db"), b.platform.MerchantOptions(), b.merchant, b.global, b.listen, b.notify, b.deliver, b.site)
 }
 
 // json adapts the configuration.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -32,7 +33,8 @@ func TestMain(m *testing.M) {
 		caddycmd.Main()
 		return
 	}
-	os.Exit(m.Run())
+	// Scripts run commands in processes of their own, of this very binary.
+	testscript.Main(m, map[string]func(){"caddy": caddycmd.Main})
 }
 
 // fatalStore kills its process at a named step, and writes down the deliveries
