@@ -51,6 +51,15 @@ func TestReadmeCommands(t *testing.T) {
 					if err != nil || !strings.Contains(out, `"code_url":"weixin://`) {
 						t.Errorf("%v: %s", err, out)
 					}
+				case strings.HasPrefix(command, "caddy wechatpay "):
+					binary, err := caddyBinary()
+					if err != nil {
+						t.Fatal(err)
+					}
+					out, err := shell(binary + strings.TrimPrefix(command, "caddy"))
+					if err != nil || out == "" {
+						t.Errorf("%v: %s", err, out)
+					}
 				case strings.Contains(command, "/wechatpay/inbox"):
 					out, err := shell(command)
 					if err != nil || !strings.Contains(out, `"notifications":[]`) {
@@ -68,12 +77,9 @@ func TestReadmeCommands(t *testing.T) {
 // and languages' own words made one.
 func commandsOf(t *testing.T, page string) []string {
 	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, _, text := flowsOf(t, page) // the flows are run by a test of their own
 	var commands []string
-	for i, block := range strings.Split(string(text), "```") {
+	for i, block := range strings.Split(text, "```") {
 		body, shown := strings.CutPrefix(block, "sh\n")
 		if i%2 == 0 || !shown {
 			continue
