@@ -44,7 +44,7 @@ var apiOperations = []string{"create", "query"}
 
 func newAPIBench(ctx context.Context, o options, tmp string) (*apiBench, error) {
 	b := &apiBench{options: o, tmp: tmp}
-	up, err := newAPIUpstream(tmp)
+	up, err := newAPIUpstream(tmp, o.fresh)
 	if err != nil {
 		return nil, err
 	}

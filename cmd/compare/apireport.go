@@ -12,6 +12,7 @@ import (
 type apiReport struct {
 	options
 	command string
+	load    string // before the run
 	figures apiFigures
 }
 
@@ -22,10 +23,14 @@ var sideNames = map[string]string{
 }
 
 func (r *apiReport) markdown() string {
+	signs := "each answer once a second"
+	if r.fresh {
+		signs = "every answer anew"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "```sh\n%s\n```\n\n", strings.TrimSpace(r.command))
-	fmt.Fprintf(&b, "%d rounds, %v for each figure in each round; %s/%s, %d processors, %s; callers, upstream and gateway on the same machine, synced commits. CPU is that of every process: callers, upstream, and gateway.\n",
-		r.rounds, r.slice, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	fmt.Fprintf(&b, "%d rounds, %v for each figure in each round; %s/%s, %d processors, %s; callers, upstream and gateway on the same machine, whose load average before the run was %s; synced commits; the upstream signs %s. CPU is that of every process: callers, upstream, and gateway.\n",
+		r.rounds, r.slice, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), r.load, signs)
 	for _, operation := range apiOperations {
 		title := "POST " + apiNativePath + ", a new order each"
 		if operation == "query" {

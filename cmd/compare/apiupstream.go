@@ -17,18 +17,19 @@ import (
 // apiUpstream answers in WeChat Pay's place, on loopback: each answer carries a
 // signature that verifies. It verifies nothing, and signs one answer once a
 // second, so that next to no processor time is its own: WeChat Pay's is not
-// spent on this machine either.
+// spent on this machine either. With fresh it signs every answer anew.
 type apiUpstream struct {
 	platform *testplatform.Platform
 	url      string
 	srv      *http.Server
+	fresh    bool
 
 	mu     sync.Mutex
 	second int64
 	signed map[string]http.Header // by answer, of this second
 }
 
-func newAPIUpstream(dir string) (*apiUpstream, error) {
+func newAPIUpstream(dir string, fresh bool) (*apiUpstream, error) {
 	p, err := testplatform.New(dir)
 	if err != nil {
 		return nil, err
@@ -37,7 +38,7 @@ func newAPIUpstream(dir string) (*apiUpstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &apiUpstream{platform: p, url: "http://" + l.Addr().String()}
+	u := &apiUpstream{platform: p, url: "http://" + l.Addr().String(), fresh: fresh}
 	u.srv = &http.Server{Handler: u}
 	go func() {
 		if err := u.srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -67,6 +68,9 @@ func (u *apiUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // sign returns the headers of an answer, signed within this second.
 func (u *apiUpstream) sign(answer string) http.Header {
+	if u.fresh {
+		return u.platform.Sign([]byte(answer))
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if now := time.Now().Unix(); now != u.second || u.signed == nil {

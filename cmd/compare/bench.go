@@ -23,6 +23,7 @@ type options struct {
 	api     bool
 	callers []int // how many call at the same time, one measurement for each
 	slice   time.Duration
+	fresh   bool // the upstream signs every answer anew
 }
 
 func (options) settleDefault() time.Duration { return time.Minute }

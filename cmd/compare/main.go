@@ -58,6 +58,7 @@ func main() {
 		}
 		return nil
 	})
+	flag.BoolVar(&o.fresh, "fresh", false, "with -api: the upstream signs every answer anew, on this machine's processors, instead of once a second")
 	flag.DurationVar(&o.slice, "slice", 2*time.Second, "with -api: how long each side works for one figure in one round")
 	write := flag.String("write", "", "Markdown file that gets the report between its compare markers")
 	flag.Parse()
@@ -121,6 +122,7 @@ func runNotify(ctx context.Context, o options, tmp, command, write string) error
 
 // runAPI measures the payment API.
 func runAPI(ctx context.Context, o options, tmp, command, write string) error {
+	load := loadAverage()
 	b, err := newAPIBench(ctx, o, tmp)
 	if err != nil {
 		return err
@@ -130,8 +132,18 @@ func runAPI(ctx context.Context, o options, tmp, command, write string) error {
 	if err != nil {
 		return err
 	}
-	rep := apiReport{options: o, command: command, figures: figures}
+	rep := apiReport{options: o, command: command, load: load, figures: figures}
 	return publish(write, marksAPI, rep.markdown())
+}
+
+// loadAverage is how busy the machine was in the last minute; "unknown" where it
+// does not tell.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if fields := strings.Fields(string(text)); err == nil && len(fields) > 0 {
+		return fields[0]
+	}
+	return "unknown"
 }
 
 // median of a non-empty list.
