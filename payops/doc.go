@@ -3,7 +3,10 @@
 //
 // # A tour
 //
-//   - [API] is an http.Handler for /v3/… and /gateway/orders/….
+//   - [API] is an http.Handler for /v3/… and /gateway/….
+//   - resource serves /gateway/…, what a backend wants without knowing WeChat Pay:
+//     every step of it that reaches WeChat Pay is one of the operations of /v3/,
+//     served to the same caller.
 //   - caller.Set knows who may call, and what each may do.
 //   - operation knows every operation of APIv3, its group, and what the gateway
 //     does for it beyond passing it on: operation.Number says which number makes a

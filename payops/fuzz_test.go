@@ -60,6 +60,9 @@ func FuzzTarget(f *testing.F) {
 		if len(sent) > 1 || out.Host != "api.mch.weixin.qq.com" || out.Scheme != "https" || out.User != nil || !strings.HasPrefix(out.Opaque, "/v3/") {
 			t.Fatalf("%q went to %+v", target, out)
 		}
+		if strings.HasPrefix(target, "/gateway/") {
+			return // a resource asks in its own way
+		}
 		// An order's query may be completed, and an empty one leaves no mark.
 		if path, _, _ := strings.Cut(out.Opaque, "?"); path != strings.SplitN(target, "?", 2)[0] || !strings.HasPrefix(out.Opaque, strings.TrimSuffix(target, "?")) {
 			t.Fatalf("%q became %q", target, out.Opaque)

@@ -127,8 +127,12 @@ func (c core) Ask(key storage.OrderKey, kind storage.OrderKind) (known bool, err
 	return err == nil, err
 }
 
-func (c core) AskRefund(key storage.RefundKey) (known bool, err error) {
-	_, err = c.a.QueryRefund(c.q.call, key)
+func (c core) AskRefund(key storage.RefundKey, ecommerce bool) (known bool, err error) {
+	ask := c.a.QueryRefund
+	if ecommerce {
+		ask = c.a.QueryEcommerceRefund
+	}
+	_, err = ask(c.q.call, key)
 	if errors.Is(err, ErrRefundNotExist) {
 		return false, nil
 	}

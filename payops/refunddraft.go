@@ -78,7 +78,7 @@ func (a *API) refundDraft(q *request) (*refundDraft, *refusal) {
 		return nil, refused
 	}
 	d.refund.Merchant = a.merchant.Name()
-	if q.op.Path == "/v3/ecommerce/refunds/apply" {
+	if d.refund.Ecommerce = q.op.Path == "/v3/ecommerce/refunds/apply"; d.refund.Ecommerce {
 		if refused := d.fill(o, "sp_appid", a.merchant.DefaultApp().Appid); refused != nil {
 			return nil, refused
 		}

@@ -104,6 +104,8 @@ const refundsPath = "/gateway/refunds"
 type refunding struct {
 	status string
 	apply  *reply
+
+	amount, total int64 // of the last application
 }
 
 func (f *refunding) answer(g got) reply {
@@ -111,9 +113,12 @@ func (f *refunding) answer(g got) reply {
 	if g.method == http.MethodGet {
 		number := g.uri[strings.LastIndexByte(g.uri, '/')+1:]
 		number, _, _ = strings.Cut(number, "?")
-		body = fmt.Sprintf(`{"out_refund_no":%q,"out_trade_no":"N20261121","amount":{"refund":40,"total":100}}`, number)
-	} else if f.apply != nil {
-		return *f.apply
+		body = fmt.Sprintf(`{"out_refund_no":%q,"out_trade_no":"N20261121","amount":{"refund":%d,"total":%d}}`, number, f.amount, f.total)
+	} else {
+		f.amount, f.total = gjson.Get(body, "amount.refund").Int(), gjson.Get(body, "amount.total").Int()
+		if f.apply != nil {
+			return *f.apply
+		}
 	}
 	return reply{status: 200, body: fmt.Sprintf(`{"refund_id":"50000000382019052709732678859","out_refund_no":%q,"transaction_id":"4200000001","out_trade_no":%q,"status":%q,"amount":{"total":%d,"refund":%d,"currency":"CNY"}}`,
 		gjson.Get(body, "out_refund_no").String(), gjson.Get(body, "out_trade_no").String(), f.status, gjson.Get(body, "amount.total").Int(), gjson.Get(body, "amount.refund").Int())}
@@ -200,8 +205,13 @@ func TestRefundPaths(t *testing.T) {
 		}
 		if location := r.Header.Get("Location"); strings.Contains(tc.body, "sub_mchid") != strings.HasSuffix(location, "?sub_mchid=1900000109") {
 			t.Error(location)
-		} else if r := g.do("GET", location, ""); r.StatusCode != 200 {
-			t.Error(location, r.StatusCode)
+		} else if r := g.do("GET", strings.Replace(location+"&fresh=1", "R1&", "R1?", 1), ""); r.StatusCode != 200 {
+			t.Error(location, r.StatusCode, text(t, r))
+		}
+		// Asked for where it was applied for.
+		sent = g.wx.requests()
+		if last := sent[len(sent)-1]; last.method != "GET" || strings.HasPrefix(last.uri, "/v3/ecommerce/refunds/out-refund-no/R1") != (tc.path == ecommerce) {
+			t.Errorf("%s: %+v", tc.body, last)
 		}
 	}
 }

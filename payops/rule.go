@@ -9,7 +9,7 @@ import (
 
 // Rule names why the gateway itself refused: the value of
 // Wechatpay-Gateway-Refused. The set is closed, fit for a metric's label: these,
-// the names in guard.Table, and those of guard.Limit.
+// the names in guard.Table, those of guard.Limit, and those of the resources.
 type Rule string
 
 // The rules.

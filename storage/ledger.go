@@ -152,6 +152,9 @@ type Refund struct {
 	Total         Fen    `json:"total"`
 	Currency      string `json:"currency,omitempty"`
 	Content       string `json:"content,omitempty"`
+	// Ecommerce is true when it was applied for at /v3/ecommerce/refunds/apply
+	// (收付通), whose own query knows it.
+	Ecommerce bool `json:"ecommerce,omitempty"`
 
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`

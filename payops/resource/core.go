@@ -24,8 +24,8 @@ type Core interface {
 	// says. known is false when its verified answer is that there is none. err is
 	// set when there is no verified answer: nothing is known then.
 	Ask(key storage.OrderKey, kind storage.OrderKind) (known bool, err error)
-	// AskRefund is Ask for a refund.
-	AskRefund(key storage.RefundKey) (known bool, err error)
+	// AskRefund is Ask for a refund; ecommerce says where it was applied for.
+	AskRefund(key storage.RefundKey, ecommerce bool) (known bool, err error)
 	// Bill fetches a bill; it is handed out when it is whole and the one that WeChat
 	// Pay signed the digest of. It ends when the caller goes away, and has longer
 	// than the request's deadlines. Errors: as of [bill.Client.Fetch].

@@ -227,7 +227,7 @@ func (rs *Resources) showRefund(r *Request) Response {
 	}
 	row, err := rs.Ledger.Refund(r.Core.Live(), key)
 	if err == nil && ask {
-		if _, err := r.Core.AskRefund(key); err != nil {
+		if _, err := r.Core.AskRefund(key, row.Ecommerce); err != nil {
 			rs.Logger.Warn("a refund cannot be asked for", "error", err)
 			return unreachable("WeChat Pay gave no verified answer about the refund; nothing was changed")
 		}
