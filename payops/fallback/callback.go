@@ -56,8 +56,12 @@ func orderState(kind storage.OrderKind, answer []byte) storage.OrderState {
 	if kind != storage.OrderCombine {
 		return tradeState(gjson.GetBytes(answer, "trade_state").String())
 	}
+	subs := gjson.GetBytes(answer, "sub_orders")
+	if !subs.IsArray() {
+		return ""
+	}
 	var state storage.OrderState
-	for i, sub := range gjson.GetBytes(answer, "sub_orders").Array() {
+	for i, sub := range subs.Array() {
 		one := tradeState(sub.Get("trade_state").String())
 		if i > 0 && one != state {
 			return ""
@@ -79,9 +83,9 @@ func tradeState(text string) storage.OrderState {
 	return ""
 }
 
-// paidRow is the callback as far as the ledger's row tells it: enough to know
-// which event it is. ok is false when the row does not tell.
-func paidRow(o *storage.Order) (e Event, ok bool) {
+// PaidRow is the callback of a payment as far as the ledger's row tells it: enough
+// to know which event it is. ok is false when the row does not tell.
+func PaidRow(o *storage.Order) (e Event, ok bool) {
 	var fields map[string]any
 	switch o.Kind {
 	case storage.OrderBasic:
@@ -141,8 +145,8 @@ func RefundEvent(mchid string, answer []byte) (e Event, ok bool) {
 	return event(eventType, fields), true
 }
 
-// refundRow is the callback as far as the ledger's row tells it.
-func refundRow(r *storage.Refund) (e Event, ok bool) {
+// RefundRow is PaidRow for a refund.
+func RefundRow(r *storage.Refund) (e Event, ok bool) {
 	status := map[storage.RefundState]string{
 		storage.RefundSuccess: "SUCCESS", storage.RefundAbnormal: "ABNORMAL", storage.RefundClosed: "CLOSED",
 	}[r.State]

@@ -159,7 +159,7 @@ func (f *Fallback) Order(ctx context.Context, w storage.Work) (next time.Time, e
 		if !s.tells {
 			return f.untold(w, s.next)
 		}
-		if e, ok := paidRow(&o); ok {
+		if e, ok := PaidRow(&o); ok {
 			switch told, err := f.cfg.Events.Told(ctx, w.Merchant, e); {
 			case err != nil:
 				return f.retry(s, err)
@@ -269,7 +269,7 @@ func (f *Fallback) Refund(ctx context.Context, w storage.Work) (next time.Time, 
 		if !s.tells {
 			return f.untold(w, s.next)
 		}
-		if e, ok := refundRow(&r); ok {
+		if e, ok := RefundRow(&r); ok {
 			switch told, err := f.cfg.Events.Told(ctx, w.Merchant, e); {
 			case err != nil:
 				return f.retry(s, err)
