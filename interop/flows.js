@@ -22,6 +22,7 @@ const miniAppid = setting('MINI_APPID');
 const provider = setting('PROVIDER_MCHID');
 const subMchid = setting('SUB_MCHID');
 const openid = 'oUpF8uMuAJO_M2pxb1Q9zNjWeS6o';
+const miniOpenid = 'oUpF8uMuAJO_M2pxb1Q9zNjWeS6m'; // the same user's, in the mini program
 const run = Date.now().toString(36).toUpperCase(); // order numbers are used once
 
 let backend;
@@ -84,7 +85,7 @@ const scene = { payer_client_ip: '203.0.113.9', h5_info: { type: 'Wap' } };
 const ways = {
   native: { path: 'native', want: 'code_url' },
   jsapi: { path: 'jsapi', want: 'prepay_id', more: { combine_payer_info: { openid } } },
-  'mini program': { path: 'jsapi', want: 'prepay_id', more: { combine_appid: miniAppid, combine_payer_info: { openid } } },
+  'mini program': { path: 'jsapi', want: 'prepay_id', more: { combine_appid: miniAppid, combine_payer_info: { openid: miniOpenid } } },
   app: { path: 'app', want: 'prepay_id' },
   h5: { path: 'h5', want: 'h5_url', more: { scene_info: scene } },
 };
@@ -173,6 +174,10 @@ test('the combine guide', async (t) => {
     answered(await order.close.post({ combine_appid: appid }, { number }), platform, 204);
     const gone = answered(await order.get({ number }), platform);
     assert.deepEqual(gone.sub_orders.map((sub) => sub.trade_state), ['CLOSED', 'CLOSED']);
+  });
+  await t.test('an openid of another app', async () => {
+    const body = combine(`CO-${run}`, { combine_appid: miniAppid, combine_payer_info: { openid } });
+    await ruled(client(platforms[0]).v3.combineTransactions.jsapi.post(body), 409, 'openid_appid');
   });
   await t.test('too many sub-orders', async () => {
     const { sub_orders: [sub], ...body } = combine(`CM-${run}`);
