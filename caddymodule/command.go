@@ -29,7 +29,8 @@ What decides about money wants --by and --reason; both are kept in the audit
 log.
 
 Exit codes: 0 done; 1 wrong usage, or no gateway answered; 2 the gateway
-refused, or did a part only; of status: 3 not healthy, 4 something to look at.`,
+refused, or did a part only; of status and doctor: 3 not healthy, 4 something to
+look at.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.PersistentFlags().String("address", "", "The address of Caddy's admin endpoint, such as localhost:2019 or unix//run/caddy/admin.sock")
 			cmd.PersistentFlags().StringP("config", "c", "", "Configuration file to take that address from")
@@ -44,7 +45,7 @@ Pay said is not changed. Their Wechatpay-Gateway-Amount-Check is "overridden".`)
 				actCommand("dismiss", "Decide that notifications are not to be delivered", `
 Ends parked, dead or waiting notifications: the backend never gets them. They
 stay visible. WeChat Pay is told that they arrived, so it does not repeat them.`),
-				replayCommand(), holdCommand("pause"), holdCommand("resume"), auditCommand(),
+				replayCommand(), holdCommand("pause"), holdCommand("resume"), auditCommand(), doctorCommand(),
 			)
 		},
 	})

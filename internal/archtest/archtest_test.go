@@ -114,6 +114,7 @@ var onlyTests = map[string]string{
 	ours("storage/storagetest"): "a conformance suite is not for production",
 	"pgregory.net/rapid":        "a test library would be linked into every user's Caddy",
 	"go.uber.org/goleak":        "a test library would be linked into every user's Caddy",
+	"github.com/rogpeppe":       "a test library would be linked into every user's Caddy",
 }
 
 // ours is the import path of a folder of this module.
