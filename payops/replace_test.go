@@ -240,6 +240,7 @@ func TestCloseResource(t *testing.T) {
 		{"closed", life{state: "CLOSED"}, 200, "", storage.OrderClosed},
 		{"paid in between", life{state: "NOTPAY", afterClose: "SUCCESS", close: reply{status: 400, body: `{"code":"ORDERPAID"}`}}, 409, "close_paid", storage.OrderPaid},
 		{"lost", life{state: "NOTPAY", close: reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}}, 500, "", storage.OrderCreated},
+		{"taken, not done", life{state: "NOTPAY", close: reply{status: 202, body: `{}`}}, 500, "", storage.OrderCreated},
 		{"no answer", life{query: &reply{status: 500}}, 502, "unreachable", storage.OrderCreated},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -94,6 +94,8 @@ func TestShowFresh(t *testing.T) {
 		t.Error(status)
 	}
 	g.refused("unknown", g.do("GET", ordersPath+"N20261129?fresh=1", ""), 404, payops.RuleOrderNotFound)
+	g.orderIn(storage.Order{Key: storage.OrderKey{Mchid: mchid, Number: "PARKING"}, Kind: storage.OrderParking, State: storage.OrderRegistered, Origin: storage.OriginRegistered})
+	g.refused("parking", g.do("GET", ordersPath+"PARKING?fresh=1", ""), 400, payops.RulePath)
 	g.refused("body", g.do("GET", ordersPath+"N20261121", "{}"), 400, payops.RuleBody)
 	g.refused("caller", g.do("GET", ordersPath+"N20261121", "", "Authorization", "Bearer pay-token"), 403, payops.RuleNotAllowed)
 }

@@ -149,7 +149,7 @@ func (rs *Resources) closeNow(r *Request, order storage.Order) (storage.Order, R
 			return now, refused
 		}
 	}
-	return now, answer.Response()
+	return now, numbered(answer, orderPath(order.Key, ""))
 }
 
 // closeBody is what a close sends; a combine order is closed whole.

@@ -137,6 +137,9 @@ func (rs *Resources) showOrder(r *Request) Response {
 
 // asked asks WeChat Pay about an order and returns what the ledger then has.
 func (rs *Resources) asked(r *Request, order storage.Order) (storage.Order, Response) {
+	if order.Kind == storage.OrderParking {
+		return order, badRequest(RulePath, "a parking order is not asked for here")
+	}
 	if _, err := r.Core.Ask(order.Key, order.Kind); err != nil {
 		rs.Logger.Warn("an order cannot be asked for", "error", err)
 		return order, unreachable("WeChat Pay gave no verified answer about the order; nothing was changed")
