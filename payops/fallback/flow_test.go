@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,7 +176,6 @@ func (a adapter) QueryRefund(ctx context.Context, key storage.RefundKey, ecommer
 
 // events is an inbox that knows events by their type and numbers.
 type events struct {
-	mu     sync.Mutex
 	serves bool
 	fails  error
 	there  []string
