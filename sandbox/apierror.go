@@ -85,6 +85,10 @@ func errNoRefundable() *apiError {
 	return fail(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "订单不存在")
 }
 
+func errNoParking() *apiError { return errInvalid("停车入场id不存在") }
+
+func errParkingInfo() *apiError { return errInvalid("场景信息和停车入场id不匹配") }
+
 func errNoRefundNo() *apiError {
 	return fail(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在")
 }

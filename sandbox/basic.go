@@ -9,6 +9,7 @@ const (
 	tradeJSAPI  tradeType = "JSAPI"
 	tradeApp    tradeType = "APP"
 	tradeH5     tradeType = "MWEB"
+	tradePark   tradeType = "PAP" // 委托代扣, what a parking order is charged by; in bills only
 )
 
 // createBasic is POST /v3/pay/transactions/{native,jsapi,app,h5}
@@ -124,7 +125,7 @@ func (o *order) prepay() prepayAnswer {
 		return prepayAnswer{CodeURL: o.codeURL()}
 	case tradeH5:
 		return prepayAnswer{H5URL: o.h5URL()}
-	case tradeJSAPI, tradeApp:
+	case tradeJSAPI, tradeApp, tradePark:
 	}
 	return prepayAnswer{PrepayID: o.prepayID}
 }

@@ -190,7 +190,7 @@ func (e billEvent) row(kind string) string {
 	}
 	fields := []string{
 		e.at.Format(billTime), o.appid, l.mchid, sub, o.deviceID, l.transactionID, l.number, o.payer.openid,
-		string(o.trade), state, bankType, "CNY", cash(settled), cash(coupon),
+		string(o.trade), state, o.bank(), "CNY", cash(settled), cash(coupon),
 	}
 	if kind == "REFUND" {
 		fields = append(fields, times...)

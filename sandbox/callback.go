@@ -79,6 +79,7 @@ type Callback struct {
 	Mchid      string        `json:"mchid"`
 	OutTradeNo string        `json:"out_trade_no"` // a combine order's combine_out_trade_no; of a refund, the sub-order's
 	RefundNo   string        `json:"out_refund_no,omitempty"`
+	ParkingID  string        `json:"parking_id,omitempty"` // of an entry's callback, which has no out_trade_no
 	URL        string        `json:"url"`
 	EventType  string        `json:"event_type"`
 	CreateTime time.Time     `json:"create_time"` // whole seconds, +08:00, as the callback says it
@@ -87,12 +88,13 @@ type Callback struct {
 	Attempts   []Attempt     `json:"attempts"`      // ended ones, in the order they ended
 }
 
-// callback is a payment's or refund's callback and its sender. The fields of the
+// callback is a payment's, refund's or entry's callback and its sender. The fields of the
 // second group are guarded by the platform's mu.
 type callback struct {
 	mchid        string // whose APIv3 key encrypts it
 	number       string
 	refundNo     string // of a refund's callback
+	parkingID    string // of an entry's callback
 	notification Notification
 	url          string
 	first        int64                 // fen, what wrong changes
@@ -107,7 +109,7 @@ type callback struct {
 
 func (c *callback) viewLocked() Callback {
 	return Callback{
-		ID: c.notification.ID, Mchid: c.mchid, OutTradeNo: c.number, RefundNo: c.refundNo, URL: c.url,
+		ID: c.notification.ID, Mchid: c.mchid, OutTradeNo: c.number, RefundNo: c.refundNo, ParkingID: c.parkingID, URL: c.url,
 		EventType: c.notification.EventType, CreateTime: c.notification.CreateTime,
 		State: c.state, Next: c.next, Attempts: append([]Attempt{}, c.attempts...),
 	}
@@ -277,6 +279,8 @@ func (o *order) plaintext() []byte {
 		v = o.partnerTransaction()
 	case Combine:
 		v = o.combineTransaction()
+	case ParkingCharge:
+		return o.chargeNotice(0)
 	}
 	b, err := json.Marshal(v)
 	if err != nil { // plain structs: cannot happen

@@ -24,8 +24,9 @@ const controlHelp = `WeChat Pay sandbox: control endpoints (loopback peers only,
 
 "order" is an out_trade_no, a combine_out_trade_no, a sub-order's number,
 "mchid:number", a code_url, prepay_id or h5_url. Where callbacks are concerned it
-may also be "refund:out_refund_no", "refund:mchid:out_refund_no" or the id of a
-notification.
+may also be "refund:out_refund_no", "refund:mchid:out_refund_no", "parking:" and an
+entry, or the id of a notification. "parking" is a parking_id, an out_parking_no,
+"mchid:out_parking_no", or a plate number, whose newest entry is meant.
 
 GET  /sandbox/control/orders                  every order with its callback
 GET  /sandbox/control/refunds                 every refund with its callbacks
@@ -44,6 +45,19 @@ POST /sandbox/control/refund                  {"refund":"…","status":"SUCCESS"
                                               ends a refund that is PROCESSING or ABNORMAL, now
 POST /sandbox/control/refund-plan             {"status":"CLOSED","count":2,"faults":{…}}
                                               how the next refunds end; PROCESSING: not by themselves
+GET  /sandbox/control/plates                  every plate
+GET  /sandbox/control/parkings                every entry with its callbacks; charges are among the orders
+POST /sandbox/control/plate                   {"plate_number":"粤B888888","plate_color":"BLUE","openid":"…",
+                                               "service":"NORMAL"|"PAUSE"|"OUT_SERVICE","state":"BLOCKED","block_reason":"OVERDUE"}
+                                              what a car's service is from now on; a car inside flips with it
+POST /sandbox/control/parking-flip            {"parking":"…","state":"NORMAL"|"BLOCKED","block_reason":"PAUSE","faults":{…}}
+                                              flips a car that is inside; block_reason: PAUSE, OUT_SERVICE, OVERDUE or
+                                              EVALUATION_FAILED
+POST /sandbox/control/charge                  {"order":"…","state":"success"|"fail"|"advanced"|"paid_back","faults":{…}}
+                                              takes a parking charge on, now
+POST /sandbox/control/charge-plan             {"state":"advanced","plate_number":"…","count":2,"after_ms":500,"later_ms":9000,"faults":{…}}
+                                              how the next charges go on (of a plate, or of any): after_ms until "state",
+                                              later_ms until advanced is paid back, or fail succeeds; pending: not by itself
 POST /sandbox/control/rotate                  {"key":"certificate"|"public_key","sign_after":"1h","overlap":"24h"}
 POST /sandbox/control/share                   {"public_key_percent":20}     of the callbacks, both mode only
 POST /sandbox/control/api-faults              {"kind":"…","method":"POST","path":"/v3/pay","count":2,
@@ -124,9 +138,10 @@ func answer(w http.ResponseWriter, v any, err error) {
 		status, code = http.StatusNotFound, "ORDER_NOT_EXIST"
 	case errors.Is(err, ErrPaid):
 		status, code = http.StatusConflict, "ORDERPAID"
-	case errors.Is(err, ErrNoRefund):
+	case errors.Is(err, ErrNoRefund), errors.Is(err, ErrNoParking):
 		status, code = http.StatusNotFound, "RESOURCE_NOT_EXISTS"
-	case errors.Is(err, ErrNotPaid), errors.Is(err, ErrRefundState), errors.Is(err, ErrShut), errors.Is(err, ErrExpired), errors.Is(err, ErrAmbiguous):
+	case errors.Is(err, ErrParkingState), errors.Is(err, ErrChargeState), errors.Is(err, ErrUnasked),
+		errors.Is(err, ErrNotPaid), errors.Is(err, ErrRefundState), errors.Is(err, ErrShut), errors.Is(err, ErrExpired), errors.Is(err, ErrAmbiguous):
 		status, code = http.StatusConflict, "CONFLICT"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		status, code = http.StatusRequestTimeout, "TIMEOUT"
@@ -200,6 +215,7 @@ func (p *Platform) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sandbox/control/refund-plan", command(func(_ *http.Request, in RefundPlan) (any, error) {
 		return done{true}, p.PlanRefunds(in)
 	}))
+	p.parkingRoutes(mux)
 	mux.HandleFunc("GET /sandbox/control/callbacks", loopbackOnly(p.serveCallbacks))
 	mux.HandleFunc("GET /sandbox/control/wait", loopbackOnly(p.serveWait))
 	mux.HandleFunc("POST /sandbox/control/pay", command(func(_ *http.Request, in orderCommand) (any, error) {

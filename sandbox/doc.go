@@ -49,6 +49,10 @@
 //	POST /v3/marketing/favor/media/image-upload
 //	POST /v3/merchant-service/images/upload
 //	POST /v3/security/echo
+//	GET  /v3/vehicle/parking/services/find?appid=&sub_mchid=&plate_number=&plate_color=&openid=
+//	POST /v3/vehicle/parking/parkings
+//	POST /v3/vehicle/transactions/parking
+//	GET  /v3/vehicle/transactions/out-trade-no/{out_trade_no}?sub_mchid=
 //
 // A mini program orders through the jsapi paths. A merchant is a direct merchant
 // (直连商户), or with Merchant.ServiceProvider a service provider (服务商): the one
@@ -75,6 +79,7 @@
 //	GET  /sandbox/                     every order and its callback's attempts
 //	GET  /sandbox/pay?code_url=…       leads to the page of the order; so do prepay_id=, h5_url=
 //	GET  /sandbox/pay/{pr}             "scan and pay"; POST is its button
+//	GET  /sandbox/lane                 a car park: open services, drive in and out
 //	GET  /sandbox/qr?pr=…&format=svg   the code_url as a picture (PNG or SVG)
 //	GET  /sandbox/keys/{mchid}         Keys as JSON; loopback peers only
 //	GET  /sandbox/control              help on the control endpoints; loopback peers only
@@ -112,6 +117,27 @@
 // nor come after 365 days. A combine order is refunded by its sub-orders, each
 // by its own mchid. While a refund is not CLOSED queries say trade_state REFUND.
 //
+// # Parking
+//
+// 支付分停车: SetPlate says whether a car's service is open, a merchant reports the
+// car's entry, which is NORMAL or BLOCKED, and charges it at the exit. While the
+// car is inside SetPlate and FlipParking flip its entry, and the entry's
+// notify_url is told; "parking:" and the parking_id, the out_parking_no or the
+// plate name that callback. An accepted charge is ACCEPTED; Options.ChargeTime
+// later it is SUCCESS, or what PlanCharges said: it fails, is advanced by WeChat
+// Pay (垫资) and paid back later, or stays until SettleCharge:
+//
+//	_, err := p.SetPlate(sandbox.Plate{PlateNumber: "粤B888888"})
+//	err = p.PlanCharges(sandbox.ChargePlan{State: sandbox.ChargeAdvanced, LaterMS: 60_000})
+//	o, err := p.WaitCharge(ctx, "EXIT-1", sandbox.ChargePaidBack)
+//	c, err := p.WaitState(ctx, "EXIT-1", sandbox.Delivered) // of the newest callback
+//
+// Of a plate's entries the newest alone is valid, over all merchants; it is
+// charged once, with the parking_info it was reported with, and not while it is
+// BLOCKED. A charge that is sent again with the same content is answered with
+// what has become of it. Entries and charges take an https notify_url, or one of
+// this machine. Refunds are as of any order.
+//
 // # Things that go wrong
 //
 // Faults, given to Pay or to Send (which works on paid orders), adds probes,
@@ -130,7 +156,7 @@
 //
 // # What it does not do
 //
-// The other products (profit sharing, transfers, parking …); 付款码; SM2; WeChat
+// The other products (profit sharing, transfers …); 付款码; SM2; WeChat
 // Pay's rate limits, apart from Options.RefundPace; fees. A merchant's balance is
 // never short by itself: arm FaultRefuse with NOT_ENOUGH. A refund without a
 // notify_url has no callback, for there is no console to set one in. An unpaid

@@ -42,13 +42,17 @@ func FuzzParseAuthorization(f *testing.F) {
 
 // TestHelpIsTrue: the help names every control endpoint, fault and api fault.
 func TestHelpIsTrue(t *testing.T) {
-	source, err := os.ReadFile("control.go")
-	if err != nil {
-		t.Fatal(err)
+	var source []byte
+	for _, name := range []string{"control.go", "parkingcontrol.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, text...)
 	}
 	endpoints := regexp.MustCompile(`mux\.HandleFunc\("(GET|POST) (/sandbox/control/[^"]+)"`).FindAllSubmatch(source, -1)
-	if len(endpoints) != 15 {
-		t.Fatalf("%d endpoints found, want 15", len(endpoints))
+	if len(endpoints) != 21 {
+		t.Fatalf("%d endpoints found, want 21", len(endpoints))
 	}
 	for _, e := range endpoints {
 		if want := fmt.Sprintf("\n%-4s %s", e[1], e[2]); !strings.Contains(controlHelp, want) {
@@ -60,9 +64,9 @@ func TestHelpIsTrue(t *testing.T) {
 			t.Errorf("the help lacks the api fault %s", kind)
 		}
 	}
-	for _, v := range []any{Faults{}, APIFault{}, RefundPlan{}} {
+	for _, v := range []any{Faults{}, APIFault{}, RefundPlan{}, ChargePlan{}, Plate{}} {
 		for i := range reflect.TypeOf(v).NumField() {
-			if name := reflect.TypeOf(v).Field(i).Tag.Get("json"); !strings.Contains(controlHelp, name) {
+			if name, _, _ := strings.Cut(reflect.TypeOf(v).Field(i).Tag.Get("json"), ","); !strings.Contains(controlHelp, name) {
 				t.Errorf("the help lacks %T's %s", v, name)
 			}
 		}

@@ -47,6 +47,28 @@ func RefundNotification(status RefundStatus, plaintext []byte) Notification {
 	return n
 }
 
+// EntranceNotification is the Notification of a parking entry's state
+// (停车入场状态变更通知) with this resource.
+func EntranceNotification(plaintext []byte) Notification {
+	return Notification{EventType: "VEHICLE.ENTRANCE_STATE_CHANGE", Summary: "停车入场状态通知", Plaintext: plaintext}
+}
+
+// ChargeNotification is the Notification of a parking order (订单支付结果通知)
+// that has come to this state, with this resource; ChargePending has none.
+func ChargeNotification(state ChargeState, plaintext []byte) Notification {
+	n := Notification{AssociatedData: "transaction", Plaintext: plaintext}
+	switch state {
+	case ChargeSuccess, ChargeAdvanced:
+		n = PaymentNotification(plaintext)
+	case ChargeFail:
+		n.EventType, n.Summary = "TRANSACTION.FAIL", "扣款失败"
+	case ChargePaidBack:
+		n.EventType, n.Summary = "TRANSACTION.PAY_BACK", "用户还款"
+	case ChargePending:
+	}
+	return n
+}
+
 // envelope has the fields and their order of a live callback.
 type envelope struct {
 	ID           string   `json:"id"`

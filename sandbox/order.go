@@ -16,9 +16,10 @@ type Kind string
 
 // The kinds of orders the sandbox knows.
 const (
-	Basic   Kind = "basic"   // 基础支付 of a direct merchant
-	Partner Kind = "partner" // 基础支付 of a service provider
-	Combine Kind = "combine" // 合单支付
+	Basic         Kind = "basic"   // 基础支付 of a direct merchant
+	Partner       Kind = "partner" // 基础支付 of a service provider
+	Combine       Kind = "combine" // 合单支付
+	ParkingCharge Kind = "parking" // 支付分停车: an order that 扣费受理 accepted
 )
 
 // TradeState is WeChat Pay's trade_state, as far as the sandbox goes.
@@ -30,6 +31,8 @@ const (
 	Success  TradeState = "SUCCESS"
 	Refunded TradeState = "REFUND" // 转入退款: paid, and a refund, of any part, is not CLOSED; queries only
 	Closed   TradeState = "CLOSED"
+	Accepted TradeState = "ACCEPTED" // 已接收，等待扣款: of a parking order only
+	PayFail  TradeState = "PAY_FAIL" // 支付失败: of a parking order only
 )
 
 const (
@@ -48,7 +51,7 @@ var (
 
 type numberKey struct{ mchid, number string }
 
-// order is a basic order (one line) or a combine order (its sub-orders).
+// order is a basic or parking order (one line) or a combine order (its sub-orders).
 type order struct {
 	kind        Kind
 	trade       tradeType
@@ -69,6 +72,7 @@ type order struct {
 	paidAt      time.Time
 	callback    *callback // nil until paid
 	refunds     []*refund // in order of creation
+	charge      *charge   // of a parking order; nil for any other
 }
 
 // line is what one payee gets.
@@ -118,7 +122,7 @@ func (o *order) total() (sum int64) {
 // Order is a picture of an order at one moment.
 type Order struct {
 	Kind       Kind       `json:"kind"`
-	TradeType  string     `json:"trade_type"` // NATIVE, JSAPI, APP or MWEB (H5)
+	TradeType  string     `json:"trade_type"` // NATIVE, JSAPI, APP or MWEB (H5); PAP of a parking order
 	Mchid      string     `json:"mchid"`
 	Appid      string     `json:"appid"`
 	OutTradeNo string     `json:"out_trade_no"` // a combine order's combine_out_trade_no
@@ -127,12 +131,13 @@ type Order struct {
 	CodeURL    string     `json:"code_url,omitempty"`  // of a NATIVE order
 	PrepayID   string     `json:"prepay_id,omitempty"` // of a JSAPI or APP order
 	H5URL      string     `json:"h5_url,omitempty"`    // of an MWEB order
-	PR         string     `json:"pr"`                  // its page is /sandbox/pay/{pr}
+	PR         string     `json:"pr"`                  // its page is /sandbox/pay/{pr}; a parking order has none
 	NotifyURL  string     `json:"notify_url"`
 	Created    time.Time  `json:"created"`
-	SubOrders  []SubOrder `json:"sub_orders"` // one for a basic order
-	Callback   *Callback  `json:"callback,omitempty"`
-	Refunds    []Refund   `json:"refunds,omitempty"` // of any of its sub-orders, the oldest first
+	SubOrders  []SubOrder `json:"sub_orders"`         // one for a basic order
+	Callback   *Callback  `json:"callback,omitempty"` // a parking order's newest
+	Refunds    []Refund   `json:"refunds,omitempty"`  // of any of its sub-orders, the oldest first
+	Parking    *Charge    `json:"parking,omitempty"`  // of a parking order
 }
 
 // SubOrder is one payee's part of an order.
@@ -168,6 +173,9 @@ func (o *order) viewLocked() Order {
 	for _, r := range o.refunds {
 		v.Refunds = append(v.Refunds, r.viewLocked())
 	}
+	if o.charge != nil {
+		v.Parking = o.charge.viewLocked()
+	}
 	return v
 }
 
@@ -178,6 +186,7 @@ var (
 	ErrNotPaid   = errors.New("sandbox: order is not paid")
 	ErrPaid      = errors.New("sandbox: order is paid already")
 	ErrShut      = errors.New("sandbox: order is closed")
+	ErrUnasked   = errors.New("sandbox: nobody pays a parking order by hand: it is charged")
 	ErrExpired   = errors.New("sandbox: what to pay with is too old (code_url and prepay_id two hours, h5_url five minutes) or time_expire has passed")
 )
 

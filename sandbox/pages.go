@@ -25,6 +25,7 @@ func parsePages() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
 		"yuan":  yuan,
 		"short": func(s string) string { return s[:min(len(s), 26)] },
+		"lane":  newLaneButton,
 	}).ParseFS(pageFiles, "pages/*.html"))
 }
 
@@ -59,6 +60,8 @@ func (p *Platform) pageHandler() http.Handler {
 	mux.HandleFunc("GET /sandbox/pay", s.find)
 	mux.HandleFunc("GET /sandbox/pay/{pr}", s.show)
 	mux.HandleFunc("POST /sandbox/pay/{pr}", s.act)
+	mux.HandleFunc("GET /sandbox/lane", s.lane)
+	mux.HandleFunc("POST /sandbox/lane", s.laneAct)
 	p.controlRoutes(mux)
 	protection := http.NewCrossOriginProtection()
 	return protection.Handler(mux)
@@ -116,7 +119,7 @@ func (s *pageServer) index(w http.ResponseWriter, _ *http.Request) {
 			break
 		}
 		o := pageOrder{all[i]}
-		page.Busy = page.Busy || o.busy() || o.State == NotPay
+		page.Busy = page.Busy || o.busy() || o.State == NotPay || o.State == Accepted
 		page.Orders = append(page.Orders, o)
 	}
 	s.render(w, http.StatusOK, "index.html", page)

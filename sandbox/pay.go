@@ -108,12 +108,15 @@ func (p *Platform) Pay(ref string, f Faults) (Callback, error) {
 }
 
 func (o *order) payable(now time.Time) error {
+	if o.kind == ParkingCharge {
+		return ErrUnasked
+	}
 	switch o.state {
 	case Success:
 		return ErrPaid
 	case Closed:
 		return ErrShut
-	case NotPay, Refunded:
+	case NotPay, Refunded, Accepted, PayFail:
 	}
 	if now.Sub(o.prIssued) >= o.payLife() || !o.expires.IsZero() && !now.Before(o.expires) {
 		return ErrExpired
@@ -146,8 +149,9 @@ func (p *Platform) Send(ref string, f Faults) (Callback, error) {
 	return c.viewLocked(), nil
 }
 
-// callbackLocked finds a callback by its notification's id, by the order, or by
-// "refund:" and the refund, whose newest callback is meant.
+// callbackLocked finds a callback by its notification's id, by the order, by
+// "refund:" and the refund, or by "parking:" and the entry; of several the
+// newest is meant.
 func (p *Platform) callbackLocked(ref string) (*callback, error) {
 	if c := p.byCallback[ref]; c != nil {
 		return c, nil
@@ -161,6 +165,16 @@ func (p *Platform) callbackLocked(ref string) (*callback, error) {
 			return nil, ErrNotPaid
 		}
 		return r.callbacks[len(r.callbacks)-1], nil
+	}
+	if strings.HasPrefix(ref, parkingPrefix) {
+		e, err := p.parkingLocked(ref)
+		if err != nil {
+			return nil, err
+		}
+		if len(e.callbacks) == 0 {
+			return nil, ErrNotPaid
+		}
+		return e.callbacks[len(e.callbacks)-1], nil
 	}
 	o, err := p.findLocked(ref)
 	if err != nil {

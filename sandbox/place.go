@@ -130,7 +130,7 @@ func (p *Platform) closeOrder(m *merchant, kind Kind, number, subMchid string) *
 		return errOrderPaid()
 	case Closed:
 		return errOrderClosed()
-	case Refunded: // of queries only
+	case Refunded, Accepted, PayFail: // of queries, and of parking orders
 	case NotPay:
 		o.state = Closed
 	}

@@ -73,6 +73,10 @@ type Options struct {
 	// Zero: 5 seconds.
 	RefundTime time.Duration
 
+	// ChargeTime is how long a parking charge is ACCEPTED, divided by TimeScale.
+	// Zero: 2 seconds.
+	ChargeTime time.Duration
+
 	// RefundPace turns on WeChat Pay's limits on refunds, answered with 429
 	// FREQUENCY_LIMITED: a minute (divided by TimeScale) between two refunds of
 	// one order, 6 refused applications a second, 5,000 a minute of orders older
@@ -101,6 +105,7 @@ type Platform struct {
 	keyMode     KeyMode
 	scale       time.Duration
 	refundTime  time.Duration
+	chargeTime  time.Duration
 	pacing      bool
 	billsAtOnce bool
 	client      *http.Client
@@ -138,6 +143,7 @@ type Platform struct {
 	refundPlans  []RefundPlan
 	downloads    map[string]*download // by token
 	accounts     accounts
+	lot          lot
 }
 
 type merchant struct {
@@ -173,6 +179,7 @@ func New(o Options) (*Platform, error) {
 		keyMode:     o.Keys,
 		scale:       time.Duration(o.TimeScale),
 		refundTime:  o.RefundTime,
+		chargeTime:  o.ChargeTime,
 		pacing:      o.RefundPace,
 		billsAtOnce: o.BillsAtOnce,
 		downloads:   map[string]*download{},
@@ -188,6 +195,7 @@ func New(o Options) (*Platform, error) {
 		byPR:        map[string]*order{},
 		byPrepay:    map[string]*order{},
 		byTx:        map[string]*order{},
+		lot:         newLot(),
 		accounts:    accounts{apps: map[string]*App{}, codes: map[string]*loginCode{}, openids: map[string]string{}},
 	}
 	switch p.keyMode {
@@ -205,6 +213,12 @@ func New(o Options) (*Platform, error) {
 	}
 	if p.refundTime == 0 {
 		p.refundTime = 5 * time.Second
+	}
+	if p.chargeTime < 0 {
+		return nil, fmt.Errorf("sandbox: charge time %v: want 0 or more", p.chargeTime)
+	}
+	if p.chargeTime == 0 {
+		p.chargeTime = 2 * time.Second
 	}
 	if p.scale == 0 {
 		p.scale = 1

@@ -103,6 +103,10 @@ func (s TradeState) description() string {
 		return "订单发生过退款，退款详情请查询退款单"
 	case Closed:
 		return "订单已关闭"
+	case Accepted:
+		return "已接收，等待扣款"
+	case PayFail:
+		return "支付失败"
 	}
 	return string(s)
 }
