@@ -204,6 +204,7 @@ func TestAdminPausesARoute(t *testing.T) {
 	}
 	silent := func(when string, i int) {
 		t.Helper()
+		client.CloseIdleConnections() // those of the server before
 		if status, body := b.send(testplatform.Payment(i, 100)); status != http.StatusOK {
 			t.Fatalf("%s: %d %s", when, status, body)
 		}
