@@ -403,9 +403,48 @@ func TestCloseLater(t *testing.T) {
 	}
 }
 
+// TestCloseTakenBack: who gets the old code again is not closed under it.
+func TestCloseTakenBack(t *testing.T) {
+	l := &life{state: "NOTPAY"}
+	g := newRig(t, rigOptions{answer: l.answer})
+	due := func() storage.Work {
+		if len(g.ledger.work) != 1 {
+			t.Fatal(g.ledger.work)
+		}
+		for _, work := range g.ledger.work {
+			return work
+		}
+		return storage.Work{}
+	}
+	g.checkout(oldCheckout, 201)
+	if r := g.do("POST", ordersPath+closePath, ""); r.StatusCode != 202 {
+		t.Fatal(r.StatusCode)
+	}
+	g.ledger.fail = func(storage.Keys) error { return storage.ErrDiskFloor }
+	g.refused("it cannot be taken back", g.do("POST", checkoutPath, newCheckout), 503, payops.RuleStore)
+	g.ledger.fail = nil
+	g.checkout(newCheckout, 200)
+	g.offset = 5*time.Minute + time.Second
+	if next, err := g.api.CloseDue(t.Context(), due()); err != nil || !next.IsZero() || l.closes != 0 {
+		t.Error(next, err, l.closes)
+	}
+	// Wanted again, it is closed.
+	g.offset = 4 * time.Minute
+	if r := g.do("POST", ordersPath+closePath, ""); r.StatusCode != 202 {
+		t.Fatal(r.StatusCode)
+	}
+	g.offset = 5*time.Minute + time.Second
+	if next, err := g.api.CloseDue(t.Context(), due()); err != nil || !next.IsZero() || l.closes != 1 {
+		t.Error(next, err, l.closes)
+	}
+}
+
 func TestCloseDueOdd(t *testing.T) {
 	g := newRig(t, rigOptions{answer: openings})
-	for _, payload := range []string{``, `{`, `{}`, `{"order":{"mchid":"1900000001","number":"N20261121"}}`} {
+	if next, err := g.api.CloseDue(t.Context(), storage.Work{Payload: []byte(`{"order":{"mchid":"1900000001","number":"N20261121"}}`)}); err != nil || !next.IsZero() {
+		t.Error("a close that nobody wants", next, err)
+	}
+	for _, payload := range []string{``, `{`, `{}`} {
 		if next, err := g.api.CloseDue(t.Context(), storage.Work{Payload: []byte(payload)}); err == nil || !next.IsZero() {
 			t.Error(payload, next, err)
 		}

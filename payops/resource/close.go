@@ -2,6 +2,7 @@ package resource
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -90,6 +91,11 @@ func paid(rule, message string, order storage.Order) Response {
 	}{orderView(order)})
 }
 
+// closeKey names the memo that says that an order's close is still wanted.
+func closeKey(key storage.OrderKey) string {
+	return "close/" + key.Mchid + "/" + key.SubMchid + "/" + key.Number
+}
+
 // scheduleClose leaves the close to the agenda, in one step with a look at the
 // order.
 func (rs *Resources) scheduleClose(r *Request, key storage.OrderKey) Response {
@@ -99,10 +105,15 @@ func (rs *Resources) scheduleClose(r *Request, key storage.OrderKey) Response {
 	}
 	var order storage.Order
 	var due time.Time
-	err = rs.Ledger.Change(r.Core.Context(), storage.Keys{Order: key}, func(rows *storage.Rows) error {
+	wanted := closeKey(key)
+	err = rs.Ledger.Change(r.Core.Context(), storage.Keys{Order: key, Memos: []string{wanted}}, func(rows *storage.Rows) error {
 		if rows.Order == nil {
 			return storage.ErrNotFound
 		}
+		if rows.Memos == nil {
+			rows.Memos = map[string]*storage.Memo{}
+		}
+		rows.Memos[wanted] = &storage.Memo{Key: wanted, Data: payload, Expires: rs.Now().Add(orderLife + 48*time.Hour)}
 		order = *rows.Order
 		due = order.CreatedAt.Add(guard.CloseAfter)
 		rows.Schedule = append(rows.Schedule, storage.Work{
@@ -118,6 +129,18 @@ func (rs *Resources) scheduleClose(r *Request, key storage.OrderKey) Response {
 	response := respond(http.StatusAccepted, closing{orderView(order), due})
 	response.Header.Set("Location", orderPath(key, ""))
 	return response
+}
+
+// unscheduleClose takes a close back that is left to the agenda, if any.
+func (rs *Resources) unscheduleClose(r *Request, key storage.OrderKey) error {
+	wanted := closeKey(key)
+	if _, err := rs.Ledger.Memo(r.Core.Context(), wanted); errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	return rs.Ledger.Change(r.Core.Context(), storage.Keys{Memos: []string{wanted}}, func(rows *storage.Rows) error {
+		delete(rows.Memos, wanted)
+		return nil
+	})
 }
 
 // closeNow queries an order and closes it if it is open. It returns the order,

@@ -30,7 +30,8 @@ func ReadCloseWork(payload []byte) (CloseWork, error) {
 }
 
 // CloseDue closes an order whose time has come, as core's caller, after a query:
-// one that is paid, closed or was never made is left alone. next is when to try
+// one that is paid, closed or was never made is left alone, and so is one whose
+// close was taken back, since its code was handed out again. next is when to try
 // again, zero when there is nothing left to do; err says why it is not done, for
 // the log. The work is given up after WeChat Pay has closed the order by itself.
 func (rs *Resources) CloseDue(core Core, work storage.Work) (next time.Time, err error) {
@@ -44,6 +45,12 @@ func (rs *Resources) CloseDue(core Core, work storage.Work) (next time.Time, err
 			return time.Time{}, fmt.Errorf("%w, and given up: %s", ErrClose, why)
 		}
 		return now.Add(backoff(work.Attempt)), fmt.Errorf("%w: %s", ErrClose, why)
+	}
+	switch _, err := rs.Ledger.Memo(core.Context(), closeKey(payload.Order)); {
+	case errors.Is(err, storage.ErrNotFound):
+		return time.Time{}, nil // taken back
+	case err != nil:
+		return again("the ledger cannot be read")
 	}
 	order, err := rs.Ledger.Order(core.Context(), payload.Order)
 	switch {

@@ -66,6 +66,10 @@ func (rs *Resources) keep(r *Request, body *Checkout, order storage.Order) (Resp
 	default:
 		return Response{}, false
 	}
+	if err := rs.unscheduleClose(r, order.Key); err != nil {
+		rs.Logger.Error("a close cannot be taken back; the old code is not handed out again", "error", err)
+		return storeDown(), true
+	}
 	return rs.opened(r, http.StatusOK, body, order, o, nil, true)
 }
 
