@@ -81,8 +81,12 @@ var flowAnswers = map[string][]string{
 	"Pictures":                                             {`"media_id":"`},
 	"Sensitive fields":                                     {`"echo_message":"hello"`, `"encrypted_echo_message":"Zhang San"`},
 	"On to a backend":                                      {`{"booked":"THEN000001"}`},
+	"A caller with a key of its own":                       {`"code_url":"weixin://`},
 	"Everything else":                                      {`"openapi": "3.1`, `/gateway/checkout`},
 }
+
+// ownKey is what the page adds to the configuration for such a caller.
+const ownKey = "caller store key 7D3A0BB5 store_pub.pem\nallow store pay\n"
 
 // TestReadmeFlows runs every flow of the READMEs as it is shown, in the shown
 // order, on the shown configuration: only ports are the test's own.
@@ -106,14 +110,33 @@ func TestReadmeFlows(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, ports := t.TempDir(), freePorts(t, 3)
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"openssl genrsa -out store.pem 2048", "openssl rsa -in store.pem -pubout -out store_pub.pem"} {
+		if !strings.Contains(string(readme), "`"+command+"`") {
+			t.Errorf("the page does not show %s", command)
+		}
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Dir = dir
+		if out, err := runTool(t, callBound, cmd); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	const lastAllow = "\n\t\t\tallow erp pay combine query close refund bill media crypto openid"
+	if !strings.Contains(string(readme), "```caddyfile\n"+ownKey+"```\n") || !strings.Contains(string(file), lastAllow) {
+		t.Error("the page shows other lines for a caller with a key of its own")
+	}
 	own := strings.NewReplacer("localhost:9880", fmt.Sprint("localhost:", ports[0]), "localhost:9881", fmt.Sprint("localhost:", ports[1]),
-		"auto_https off", fmt.Sprintf("auto_https off\n\tadmin localhost:%d", ports[2]))
+		"auto_https off", fmt.Sprintf("auto_https off\n\tadmin localhost:%d", ports[2]), lastAllow, lastAllow+"\n"+ownKey)
 	config := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(config, []byte(own.Replace(string(file))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const token = "a-token-of-your-choice"
 	cmd := exec.Command(binary, "run", "--config", config)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "ERP_TOKEN="+token, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	p := start(t, "flows", cmd)
 	p.waitReady(t, func() error {
