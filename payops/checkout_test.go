@@ -1,6 +1,7 @@
 package payops_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -559,6 +560,34 @@ func TestIdempotencyKeyCrash(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// TestIdempotencyKeyCallerGone: a caller that goes away while WeChat Pay answers
+// finds the answer later; one that was gone before changes nothing.
+func TestIdempotencyKeyCallerGone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	g := newRig(t, rigOptions{answer: func(x got) reply {
+		cancel()
+		return openings(x)
+	}})
+	body := `{"way":"native","description":"x","amount":{"total":1}}`
+	request := func(ctx context.Context) *http.Response {
+		r := newRequest(ctx, "POST", checkoutPath, body)
+		r.Header.Set("Idempotency-Key", "k")
+		return g.serve(r)
+	}
+	first := request(ctx)
+	again := request(t.Context())
+	if first.StatusCode != 201 || again.Header.Get("Idempotency-Replayed") != "true" || text(t, again) != text(t, first) {
+		t.Error(first.StatusCode, again.StatusCode, again.Header)
+	}
+	gone := newRequest(ctx, "POST", checkoutPath, body)
+	if r := g.serve(gone); r.StatusCode != 429 {
+		t.Error(r.StatusCode)
+	}
+	if len(g.wx.requests()) != 1 || len(g.ledger.orders) != 1 {
+		t.Error(len(g.wx.requests()), len(g.ledger.orders))
 	}
 }
 
