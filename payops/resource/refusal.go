@@ -31,7 +31,6 @@ const (
 	RuleClosePaid      = "close_paid"         // 409: the order to be closed is paid
 	RuleCloseTooEarly  = "close_too_early"    // 409: the order to be replaced is too young to be closed
 	RuleCombineOnly    = "combine_only"       // 409: a sub-order is closed by its combine order
-	RuleRefundCombine  = "refund_combine"     // 409: a combine order is refunded by its sub-orders
 	RuleQRAbsent       = "qr_absent"          // 404: the order has no code_url
 	RuleQRGone         = "qr_gone"            // 410: the code_url opens nothing any more
 	RuleAppid          = "appid"              // 400
