@@ -43,6 +43,8 @@ func TestLoopbackOnly(t *testing.T) {
 		{"GET", "/sandbox/keys/" + mchid}, {"GET", "/sandbox/control"}, {"GET", "/sandbox/control/orders"},
 		{"GET", "/sandbox/control/callbacks"}, {"GET", "/sandbox/control/wait?order=X&timeout=0"},
 		{"GET", "/sandbox/control/refunds"}, {"POST", "/sandbox/control/refund"}, {"POST", "/sandbox/control/refund-plan"}, {"POST", "/sandbox/control/invoke"},
+		{"GET", "/sandbox/control/plates"}, {"GET", "/sandbox/control/parkings"}, {"POST", "/sandbox/control/plate"},
+		{"POST", "/sandbox/control/parking-flip"}, {"POST", "/sandbox/control/charge"}, {"POST", "/sandbox/control/charge-plan"},
 		{"POST", "/sandbox/control/pay"}, {"POST", "/sandbox/control/send"}, {"POST", "/sandbox/control/reorder"},
 		{"POST", "/sandbox/control/rotate"}, {"POST", "/sandbox/control/share"},
 		{"POST", "/sandbox/control/api-faults"}, {"POST", "/sandbox/control/api-faults/clear"},

@@ -43,6 +43,10 @@ func FuzzControl(f *testing.F) {
 	f.Add("/sandbox/control/rotate", `{"key":"certificate","overlap":"-1h"}`)
 	f.Add("/sandbox/control/share", `{"public_key_percent":1e9}`)
 	f.Add("/sandbox/control/api-faults", `{"kind":""}`)
+	f.Add("/sandbox/control/plate", `{"plate_number":"粤B888888","service":"PAUSE"}`)
+	f.Add("/sandbox/control/parking-flip", `{"parking":"粤B888888","state":"BLOCKED"}`)
+	f.Add("/sandbox/control/charge-plan", `{"state":"advanced","later_ms":1}`)
+	f.Add("/sandbox/lane", `act=in&payee=1900000001&plate_number=%E7%B2%A4B888888&plate_color=BLUE`)
 	f.Add("/sandbox/pay/x", `act=pay&probes=%zz`)
 	f.Fuzz(func(t *testing.T, path, body string) {
 		if !strings.HasPrefix(path, "/sandbox/") || strings.ContainsAny(path, " \x00\r\n\t?#%") || strings.Contains(path, "rotate") && strings.Contains(body, "_key") {

@@ -194,6 +194,53 @@ func FuzzRefunds(f *testing.F) {
 	})
 }
 
+// FuzzParking: whatever is reported and charged, an entry is charged once, and
+// with the information it was reported with.
+func FuzzParking(f *testing.F) {
+	const entry = `{"out_parking_no":"IN-1","plate_number":"粤B888888","plate_color":"BLUE","notify_url":"https://m/n","start_time":"2026-11-22T10:00:00+08:00","parking_name":"p","free_duration":0}`
+	const pay = `{"appid":"wx1","description":"d","out_trade_no":"E","trade_scene":"PARKING","notify_url":"https://m/n","amount":{"total":1},"parking_info":{"parking_id":"5K","plate_number":"粤B888888",` +
+		`"plate_color":"BLUE","start_time":"2026-11-22T10:00:00+08:00","end_time":"2026-11-22T11:00:00+08:00","parking_name":"p","charging_duration":0,"device_id":"1"}}`
+	f.Add(entry, pay)
+	f.Add(entry, strings.Replace(pay, "10:00:00+08:00", "02:00:00Z", 1))
+	f.Add(strings.Replace(entry, ":0}", ":0.0}", 1), strings.Replace(pay, `"E"`, `"E 1"`, 1))
+	f.Add(strings.Replace(entry, "https", "http", 1), `{"parking_info":null}`)
+	f.Fuzz(func(t *testing.T, reported, charged string) {
+		m := &merchant{mchid: "19", appids: []string{"wx1"}}
+		ctx, cancel := context.WithCancel(t.Context())
+		now := time.Date(2026, 11, 22, 12, 0, 0, 0, beijing)
+		p := &Platform{
+			now: func() time.Time { return now }, rand: rand.Reader, scale: 1, chargeTime: time.Hour, ctx: ctx, changed: make(chan struct{}),
+			merchants: map[string]*merchant{"19": m}, mchids: []string{"19"}, numbers: map[numberKey]*order{}, byTx: map[string]*order{}, lot: newLot(),
+		}
+		defer p.wg.Wait()
+		defer cancel()
+		if _, bad := createParking(p, &call{m: m, body: []byte(reported)}); bad != nil {
+			if bad.status < 400 || bad.status > 499 || bad.Code == "" || bad.Message == "" || len(p.lot.entries) != 0 {
+				t.Fatalf("%q: %+v, %d entries", reported, bad, len(p.lot.entries))
+			}
+			return
+		}
+		e := p.lot.entries[0]
+		if !plateNumberPattern.MatchString(e.plate.PlateNumber) || e.freeDuration < 0 || badNotifyURL(e.notifyURL) != "" || e.state != ParkingBlocked {
+			t.Fatalf("%q makes %+v", reported, *e)
+		}
+		e.state = ParkingNormal
+		p.lot.byID["5K"] = e
+		for _, body := range []string{charged, strings.Replace(charged, `"E"`, `"F"`, 1), charged} {
+			_, bad := chargeParking(p, &call{m: m, body: []byte(body)})
+			if bad != nil && (bad.status < 400 || bad.status > 499 || bad.Code == "" || bad.Message == "") {
+				t.Fatalf("%q: %+v", body, bad)
+			}
+		}
+		if len(p.orders) > 1 || (e.charge != nil) != (len(p.orders) == 1) {
+			t.Fatalf("%q, %q make %d charges", reported, charged, len(p.orders))
+		}
+		if o := e.charge; o != nil && (o.lines[0].total < 1 || o.charge.info.PlateNumber != e.plate.PlateNumber || !o.charge.info.start.Equal(e.start) || o.charge.info.end.After(now)) {
+			t.Fatalf("%q, %q make %+v", reported, charged, *o.charge)
+		}
+	})
+}
+
 // FuzzUploads: a form is read to one meta and one file, or refused.
 func FuzzUploads(f *testing.F) {
 	const good = "--b\r\nContent-Disposition: form-data; name=\"meta\"\r\n\r\n{}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\r\nx\r\n--b--\r\n"
