@@ -159,6 +159,10 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 		return a.numbered(w, q)
 	case operation.ActQueryNumber:
 		return a.queryNumber(w, q)
+	case operation.ActEnterParking:
+		return a.enterParking(w, q)
+	case operation.ActChargeParking:
+		return a.charge(w, q)
 	case operation.ActDownload:
 		return a.download(w, q)
 	case operation.ActForward:

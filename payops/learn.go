@@ -29,6 +29,7 @@ type learned struct {
 	paidAt        time.Time
 	reversed      bool          // 已撤销: what was paid went back to the payer
 	amount        storage.Money // zero when the answer carries none
+	parkingID     string
 	subs          []storage.SubOrder
 	payers        []identity // who has paid; nil unless it is paid
 }
@@ -39,7 +40,9 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 	switch kind {
 	case storage.OrderCombine:
 		return a.learnCombine(body)
-	case storage.OrderBasic, storage.OrderPartner, storage.OrderParking:
+	case storage.OrderParking:
+		return a.learnCharge(body)
+	case storage.OrderBasic, storage.OrderPartner:
 	}
 	answer, n := gjson.ParseBytes(body), namesOf(kind)
 	mchid, sub := answer.Get(n.mchid).String(), ""
@@ -100,7 +103,7 @@ func stateOf(tradeState string) storage.OrderState {
 		return storage.OrderPaid
 	case "CLOSED", "REVOKED":
 		return storage.OrderClosed
-	case "NOTPAY", "USERPAYING":
+	case "NOTPAY", "USERPAYING", "ACCEPTED": // 扣费受理: taken on, not paid
 		return storage.OrderCreated
 	}
 	return ""
@@ -123,7 +126,7 @@ func moneyOf(amount gjson.Result, totalName string) storage.Money {
 // ledger's order. What either leaves out is no contradiction.
 func (l learned) contradicts(o *storage.Order) bool {
 	if l.amount.Total != 0 && o.Amount.Total != 0 && l.amount != o.Amount ||
-		!either(l.transactionID, o.TransactionID) || !either(l.appid, o.Appid) {
+		!either(l.transactionID, o.TransactionID) || !either(l.appid, o.Appid) || !either(l.parkingID, o.ParkingID) {
 		return true
 	}
 	for _, s := range l.subs {

@@ -26,6 +26,9 @@ var (
 
 // query asks WeChat Pay about an order for a caller. It opens no intent row.
 func (a *API) query(w http.ResponseWriter, q *request) *refusal {
+	if q.op.Kind == storage.OrderParking {
+		return a.queryCharge(w, q)
+	}
 	if len(q.body) > 0 {
 		return badRequest(RuleBody, "a query takes no body")
 	}
@@ -117,7 +120,7 @@ func notExist(res send.Result) bool {
 
 // QueryOrder asks WeChat Pay about one order of the merchant, signed and
 // verified, and returns the answer's body as WeChat Pay wrote it. What it says
-// is recorded in the ledger first. Basic and partner orders are asked by
+// is recorded in the ledger first. Basic, partner and parking orders are asked by
 // out_trade_no, combine orders by combine_out_trade_no.
 // Errors: [ErrOrderNotExist], [ErrQuery], [ErrKind].
 func (a *API) QueryOrder(ctx context.Context, key storage.OrderKey, kind storage.OrderKind) ([]byte, error) {
@@ -137,7 +140,10 @@ func (a *API) QueryOrder(ctx context.Context, key storage.OrderKey, kind storage
 	case storage.OrderCombine:
 		target = "/v3/combine-transactions/out-trade-no/" + number
 	case storage.OrderParking:
-		return nil, ErrKind
+		if key.SubMchid != "" && !validMchid(key.SubMchid) {
+			return nil, fmt.Errorf("%w: sub_mchid is digits", ErrKind)
+		}
+		target = chargeTarget(key)
 	default:
 		return nil, ErrKind
 	}

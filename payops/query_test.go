@@ -266,7 +266,7 @@ func TestQueryOrder(t *testing.T) {
 		"unsigned 200":  {reply{status: 200, body: answer.body, sign: "bad"}, key, storage.OrderBasic, payops.ErrQuery},
 		"5xx":           {reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}, key, storage.OrderBasic, payops.ErrQuery},
 		"another order": {reply{status: 200, body: transaction("N20261123", "SUCCESS", 1, "")}, key, storage.OrderBasic, payops.ErrQuery},
-		"parking":       {answer, key, storage.OrderParking, payops.ErrKind},
+		"parking":       {answer, storage.OrderKey{Mchid: mchid, SubMchid: "x", Number: "N20261122"}, storage.OrderParking, payops.ErrKind},
 		"no kind":       {answer, key, "", payops.ErrKind},
 		"dots":          {answer, storage.OrderKey{Mchid: mchid, Number: "../../x"}, storage.OrderBasic, payops.ErrKind},
 		"other mchid":   {answer, storage.OrderKey{Mchid: "1900000002", Number: "N20261122"}, storage.OrderBasic, payops.ErrKind},

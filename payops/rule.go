@@ -14,36 +14,38 @@ type Rule string
 
 // The rules.
 const (
-	RuleUnknownCaller Rule = "unknown_caller"      // 401
-	RuleCallerMchid   Rule = "caller_mchid"        // 401: signed for another merchant
-	RuleCallerTime    Rule = "caller_timestamp"    // 401: more than 300 s off
-	RuleNotAllowed    Rule = "not_allowed"         // 403: the caller lacks the group
-	RulePath          Rule = "path"                // 400, 404
-	RuleMethod        Rule = "method"              // 405
-	RuleBody          Rule = "body"                // 400: not the JSON object that is wanted
-	RuleDuplicateKey  Rule = "duplicate_key"       // 400: a JSON object says something twice
-	RuleContentType   Rule = "content_type"        // 400
-	RuleTooLarge      Rule = "too_large"           // 413; 502: a file over the limit
-	RuleHeader        Rule = "header"              // 400: a header that cannot go on
-	RuleSensitive     Rule = "sensitive_fields"    // 400: fields that cannot be encrypted as asked
-	RuleMultipart     Rule = "multipart"           // 400: an upload without exactly one meta part
-	RuleNumber        Rule = "number"              // 400: characters or length of a merchant number
-	RuleAmount        Rule = "amount"              // 400: integral, at least 1 fen, one currency
-	RuleSubOrders     Rule = "sub_orders"          // 400: the list of a combine order
-	RuleMchid         Rule = "mchid"               // 409: not the merchant's; 400: no sub-merchant's number
-	RuleContent       Rule = "number_content"      // 409: one number, one content
-	RuleNumberTaken   Rule = "number_taken"        // 409: the number belongs to another order
-	RuleCloseList     Rule = "close_list"          // 409: not the sub-orders of the order
-	RuleCombineOnly   Rule = "combine_only"        // 409: a sub-order is closed by its combine order
-	RuleRefundOrder   Rule = "refund_order"        // 409: the names of a refund's payment are at odds
-	RuleNotAbnormal   Rule = "refund_not_abnormal" // 409: only an ABNORMAL refund is sent another way
-	RuleImmutable     Rule = "immutable"           // 409: the order is not changed any more
-	RuleBusy          Rule = "busy"                // 429: another call for the number is running
-	RuleNotReady      Rule = "merchant_not_ready"  // 503
-	RuleStore         Rule = "store_unavailable"   // 503
-	RuleUnreachable   Rule = "unreachable"         // 502, 504: nothing was sent
-	RuleOrderNotFound Rule = "order_not_found"     // 404
-	RuleInternal      Rule = "internal"            // 500
+	RuleUnknownCaller  Rule = "unknown_caller"      // 401
+	RuleCallerMchid    Rule = "caller_mchid"        // 401: signed for another merchant
+	RuleCallerTime     Rule = "caller_timestamp"    // 401: more than 300 s off
+	RuleNotAllowed     Rule = "not_allowed"         // 403: the caller lacks the group
+	RulePath           Rule = "path"                // 400, 404
+	RuleMethod         Rule = "method"              // 405
+	RuleBody           Rule = "body"                // 400: not the JSON object that is wanted
+	RuleDuplicateKey   Rule = "duplicate_key"       // 400: a JSON object says something twice
+	RuleContentType    Rule = "content_type"        // 400
+	RuleTooLarge       Rule = "too_large"           // 413; 502: a file over the limit
+	RuleHeader         Rule = "header"              // 400: a header that cannot go on
+	RuleSensitive      Rule = "sensitive_fields"    // 400: fields that cannot be encrypted as asked
+	RuleMultipart      Rule = "multipart"           // 400: an upload without exactly one meta part
+	RuleNumber         Rule = "number"              // 400: characters or length of a merchant number
+	RuleAmount         Rule = "amount"              // 400: integral, at least 1 fen, one currency
+	RuleSubOrders      Rule = "sub_orders"          // 400: the list of a combine order
+	RuleMchid          Rule = "mchid"               // 409: not the merchant's; 400: no sub-merchant's number
+	RuleContent        Rule = "number_content"      // 409: one number, one content
+	RuleNumberTaken    Rule = "number_taken"        // 409: the number belongs to another order
+	RuleCloseList      Rule = "close_list"          // 409: not the sub-orders of the order
+	RuleCombineOnly    Rule = "combine_only"        // 409: a sub-order is closed by its combine order
+	RuleRefundOrder    Rule = "refund_order"        // 409: the names of a refund's payment are at odds
+	RuleNotAbnormal    Rule = "refund_not_abnormal" // 409: only an ABNORMAL refund is sent another way
+	RuleImmutable      Rule = "immutable"           // 409: the order is not changed any more
+	RuleParkingInfo    Rule = "parking_info"        // 409: a charge's parking_info is not its entry's
+	RuleParkingCharged Rule = "parking_charged"     // 409: a parking_id has one charge
+	RuleBusy           Rule = "busy"                // 429: another call for the number is running
+	RuleNotReady       Rule = "merchant_not_ready"  // 503
+	RuleStore          Rule = "store_unavailable"   // 503
+	RuleUnreachable    Rule = "unreachable"         // 502, 504: nothing was sent
+	RuleOrderNotFound  Rule = "order_not_found"     // 404
+	RuleInternal       Rule = "internal"            // 500
 )
 
 // ruleNone stands for an answer that is no refusal: an unknown outcome.

@@ -90,6 +90,10 @@ func exampleOf(o *operation.Operation, n int) example {
 		e.body = refundBody("N20261122", number, 30) // of paidOrder
 	case operation.ActAbnormalRefund:
 		e.body = `{"out_refund_no": "` + number + `", "type":"MERCHANT_BANK_CARD"}`
+	case operation.ActEnterParking:
+		e.body = entryBody(number, "粤B888888")
+	case operation.ActChargeParking:
+		e.body = chargeBody(number, "5K8264ILTKCH16CQ250", "粤B888888", 100)
 	case operation.ActQuery:
 		e.target += "?z=%20+'&" + mchidName + "=" + mchid + extra + "&a=%E4%B8%80"
 	default:

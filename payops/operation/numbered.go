@@ -128,7 +128,6 @@ var numbers = []numberRow{
 	{"POST /v3/papay/insurance-pay/transactions/apply", SpaceOrder, "out_trade_no", "amount.total", "appid amount.currency contract_id policy_period_id", "appid"},
 	{"POST /v3/qrcode/transactions", SpaceOrder, "out_trade_no", "amount.total", "appid sub_appid amount.currency contract_id trade_scene", "appid"},
 	{"POST /v3/vehicle/etc/transactions/highway", SpaceOrder, "out_trade_no", "amount.total", "appid sub_appid amount.currency contract_id highway_info.plate_number", "appid"},
-	{"POST /v3/vehicle/transactions/parking", SpaceOrder, "out_trade_no", "amount.total", "appid sub_appid amount.currency trade_scene parking_info.parking_id parking_info.plate_number", "appid notify_url"},
 
 	// 提现，补差，资金出境，结算
 	{"POST /v3/merchant/fund/withdraw", "withdraw", "out_request_no", "amount", "account_type", ""},

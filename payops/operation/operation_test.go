@@ -73,7 +73,7 @@ func TestServed(t *testing.T) {
 		if o.Multipart && o.Act != ActForward {
 			t.Errorf("%s: an upload is passed on", o)
 		}
-		kind := o.Act == ActCreate || o.Act == ActQuery || o.Act == ActClose || o.Act == ActReverse
+		kind := o.Act == ActCreate || o.Act == ActQuery || o.Act == ActClose || o.Act == ActReverse || o.Act == ActChargeParking
 		if (o.Kind != "") != kind {
 			t.Errorf("%s: %s of %q", o, o.Act, o.Kind)
 		}

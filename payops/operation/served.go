@@ -34,6 +34,12 @@ const (
 	ActNumbered
 	// ActQueryNumber asks for such a number; it changes nothing at WeChat.
 	ActQueryNumber
+	// ActEnterParking reports a car's entry (停车入场); its number makes a repeat
+	// harmless.
+	ActEnterParking
+	// ActChargeParking has a stay charged (扣费受理); its number makes a repeat
+	// harmless.
+	ActChargeParking
 	// ActDownload streams a file whose answer WeChat Pay does not sign.
 	ActDownload
 )
@@ -61,6 +67,10 @@ func (a Act) String() string {
 		return "numbered"
 	case ActQueryNumber:
 		return "query_number"
+	case ActEnterParking:
+		return "enter_parking"
+	case ActChargeParking:
+		return "charge_parking"
 	case ActDownload:
 		return "download"
 	}
@@ -111,6 +121,10 @@ var served = map[string]service{
 	"POST /v3/combine-transactions/native":                                    {ActCreate, storage.OrderCombine},
 	"GET /v3/combine-transactions/out-trade-no/{combine_out_trade_no}":        {ActQuery, storage.OrderCombine},
 	"POST /v3/combine-transactions/out-trade-no/{combine_out_trade_no}/close": {ActClose, storage.OrderCombine},
+
+	"POST /v3/vehicle/parking/parkings":                        {ActEnterParking, ""},
+	"POST /v3/vehicle/transactions/parking":                    {ActChargeParking, storage.OrderParking},
+	"GET /v3/vehicle/transactions/out-trade-no/{out_trade_no}": {ActQuery, storage.OrderParking},
 
 	"POST /v3/refund/domestic/refunds":                                   {ActRefund, ""},
 	"GET /v3/refund/domestic/refunds/{out_refund_no}":                    {ActQueryRefund, ""},
