@@ -246,6 +246,14 @@ func TestOpenAPIRuns(t *testing.T) {
 	d.run("GET", refund, "", r+"&fresh=1", 200)
 	d.run("GET", refund, "", "out_refund_no=R0", 404)
 
+	const entries, entry = "/gateway/parking/entries", "/gateway/parking/entries/{out_parking_no}"
+	d.run("GET", "/gateway/parking/services", "", "plate_number=粤B888888&plate_color=BLUE&openid="+payerOpenid, 200)
+	d.run("POST", entries, "car", "Idempotency-Key=car-1", 201)
+	d.run("POST", entries, "car", "", 200)
+	d.run("POST", entries, "again, forced", "", 201)
+	d.run("GET", entry, "", "out_parking_no=IN20261122001", 200)
+	d.run("GET", entry, "", "out_parking_no=IN0", 404)
+
 	today := "date=" + time.Now().In(time.FixedZone("CST", 8*60*60)).Format("2006-01-02")
 	d.run("GET", "/gateway/bills/trade", "", today, 200)
 	d.run("GET", "/gateway/bills/trade", "", today+"&type=SUCCESS", 200, "Accept", "application/json")

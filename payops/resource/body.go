@@ -100,7 +100,7 @@ func checkValue(d *json.Decoder, t reflect.Type, at string) Response {
 	case reflect.Int64:
 		number, isNumber := token.(json.Number)
 		if !isNumber || !plainInteger(number.String()) {
-			return badRequest(RuleAmount, at+" must be a whole number of fen in digits")
+			return badRequest(RuleAmount, at+" must be a whole number in digits; amounts are in fen")
 		}
 		ok = true
 	}

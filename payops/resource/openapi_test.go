@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/internal/openapi"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/invoke"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/parking"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -86,12 +87,13 @@ var (
 		"Checkout": Checkout{}, "CheckoutSub": CheckoutSub{}, "SceneInfo": SceneInfo{}, "StoreInfo": StoreInfo{}, "H5Info": H5Info{},
 		"Amount": Amount{}, "SubAmount": SubAmount{}, "Registration": Registration{}, "RegisteredSub": RegisteredSub{}, "Empty": struct{}{},
 		"Refund": Refund{}, "RefundAmount": RefundAmount{}, "Code": codeBody{}, "Signature": signatureBody{}, "Plaintext": plaintextBody{},
-		"Ciphertext": ciphertextBody{}, "Invocation": invokeBody{},
+		"Ciphertext": ciphertextBody{}, "Invocation": invokeBody{}, "ParkingEntry": ParkingEntry{},
 	}
 	answered = map[string]any{
 		"Error": problem{}, "Money": storage.Money{}, "Opened": Opened{}, "QRLinks": QRLinks{}, "Replaced": Replaced{}, "Order": Order{},
 		"SubOrder": SubOrder{}, "RefundView": RefundView{}, "InvokeJSAPI": invoke.JSAPI{}, "InvokeApp": invoke.App{},
 		"Authorization": authorization{}, "Identity": identity{}, "Verdict": verdict{}, "Encrypted": encrypted{},
+		"PlateService": PlateService{}, "OpenPage": parking.OpenPage{}, "OpenData": parking.OpenData{}, "ParkingView": ParkingView{}, "ParkingOrder": ParkingOrder{},
 	}
 	// others are checked in other ways: two put together, a list of texts, what
 	// WeChat Pay answers, and what is streamed.

@@ -14,34 +14,37 @@ import (
 // Rules that the resources refuse by: values of Wechatpay-Gateway-Refused. Those
 // of the operations behind them come on top.
 const (
-	RulePath           = "path"               // 400, 404
-	RuleMethod         = "method"             // 405
-	RuleBody           = "body"               // 400
-	RuleDuplicateKey   = "duplicate_key"      // 400
-	RuleContentType    = "content_type"       // 400
-	RuleNumber         = "number"             // 400
-	RuleAmount         = "amount"             // 400
-	RuleSubOrders      = "sub_orders"         // 400
-	RuleMchid          = "mchid"              // 400
-	RuleNotAllowed     = "not_allowed"        // 403
-	RuleOrderNotFound  = "order_not_found"    // 404
-	RuleRefundNotFound = "refund_not_found"   // 404
-	RuleIdempotencyKey = "idempotency_key"    // 400: not a key; 409: used for another request
-	RuleReplacedPaid   = "replaced_paid"      // 409: the order to be replaced is paid
-	RuleClosePaid      = "close_paid"         // 409: the order to be closed is paid
-	RuleCloseTooEarly  = "close_too_early"    // 409: the order to be replaced is too young to be closed
-	RuleCombineOnly    = "combine_only"       // 409: a sub-order is closed by its combine order
-	RuleQRAbsent       = "qr_absent"          // 404: the order has no code_url
-	RuleQRGone         = "qr_gone"            // 410: the code_url opens nothing any more
-	RuleAppid          = "appid"              // 400
-	RulePrepayID       = "prepay_id"          // 400
-	RuleCiphertext     = "ciphertext"         // 400
-	RuleFilename       = "filename"           // 400
-	RuleNotReady       = "merchant_not_ready" // 503
-	RuleBusy           = "busy"               // 429
-	RuleStore          = "store_unavailable"  // 503
-	RuleUnreachable    = "unreachable"        // 502: no verified answer, and nothing was changed
-	RuleInternal       = "internal"           // 500
+	RulePath            = "path"               // 400, 404
+	RuleMethod          = "method"             // 405
+	RuleBody            = "body"               // 400
+	RuleDuplicateKey    = "duplicate_key"      // 400
+	RuleContentType     = "content_type"       // 400
+	RuleNumber          = "number"             // 400
+	RuleAmount          = "amount"             // 400
+	RuleSubOrders       = "sub_orders"         // 400
+	RuleMchid           = "mchid"              // 400
+	RuleNotAllowed      = "not_allowed"        // 403
+	RuleOrderNotFound   = "order_not_found"    // 404
+	RuleRefundNotFound  = "refund_not_found"   // 404
+	RuleIdempotencyKey  = "idempotency_key"    // 400: not a key; 409: used for another request
+	RuleReplacedPaid    = "replaced_paid"      // 409: the order to be replaced is paid
+	RuleClosePaid       = "close_paid"         // 409: the order to be closed is paid
+	RuleCloseTooEarly   = "close_too_early"    // 409: the order to be replaced is too young to be closed
+	RuleCombineOnly     = "combine_only"       // 409: a sub-order is closed by its combine order
+	RuleQRAbsent        = "qr_absent"          // 404: the order has no code_url
+	RuleQRGone          = "qr_gone"            // 410: the code_url opens nothing any more
+	RuleAppid           = "appid"              // 400
+	RulePrepayID        = "prepay_id"          // 400
+	RuleCiphertext      = "ciphertext"         // 400
+	RuleFilename        = "filename"           // 400
+	RulePlate           = "plate"              // 400: no plate, or a colour that no plate has
+	RuleParkingOpen     = "parking_open"       // 409: the plate has an open entry
+	RuleParkingNotFound = "parking_not_found"  // 404
+	RuleNotReady        = "merchant_not_ready" // 503
+	RuleBusy            = "busy"               // 429
+	RuleStore           = "store_unavailable"  // 503
+	RuleUnreachable     = "unreachable"        // 502: no verified answer, and nothing was changed
+	RuleInternal        = "internal"           // 500
 )
 
 // WeChat Pay's error codes, as far as the resources say them themselves.
