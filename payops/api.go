@@ -42,6 +42,8 @@ type request struct {
 	call context.Context
 	// client is the caller's own context, without a deadline.
 	client context.Context
+	// attempt is how long one host has to answer; zero: as long as any.
+	attempt time.Duration
 	// ahead is the request's signature while it is being made; nil without one.
 	ahead *signature
 	// sending is set just before the first byte may leave.

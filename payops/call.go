@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
@@ -89,7 +88,7 @@ func (a *API) send(q *request, id, target string, body []byte, repeatable bool) 
 		header = header.Clone()
 		header.Set("Content-Type", "application/json")
 	}
-	attempt := time.Duration(0)
+	attempt := q.attempt
 	if q.uploads() {
 		attempt = a.timeout // its bytes take their time, and go to one host only
 	}

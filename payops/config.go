@@ -98,8 +98,9 @@ type Config struct {
 }
 
 // API is the payment API of one wechatpay_api block: an http.Handler for /v3/…
-// and /gateway/…. It starts no goroutine but the signing of a request, is safe for concurrent use, and holds
-// nothing that must be closed.
+// and /gateway/…. It starts no goroutine but the signing of a request and the parking
+// exits that [API.Wait] waits for, is safe for concurrent use, and holds nothing that
+// must be closed.
 type API struct {
 	merchant *merchant.Merchant
 	ledger   storage.Ledger

@@ -76,6 +76,11 @@ func (a *API) CloseDue(ctx context.Context, work storage.Work) (next time.Time, 
 	return a.resources.CloseDue(core{a, q}, work)
 }
 
+// Wait returns when every parking exit that was answered at its deadline has come
+// to its end, which takes a call's time at most, or when ctx ends. No request may be
+// served any more.
+func (a *API) Wait(ctx context.Context) { a.resources.Wait(ctx) }
+
 // core is the API as the caller of one request sees it.
 type core struct {
 	a *API
@@ -103,7 +108,7 @@ func (c core) V3(call resource.Call) resource.Answer {
 	}
 	q := &request{
 		caller: c.q.caller, method: call.Method, path: call.Path, query: call.Query, header: header, body: call.Body,
-		live: c.q.live, call: c.q.call,
+		live: c.q.live, call: c.q.call, attempt: c.q.attempt,
 		client: context.WithValue(c.q.client, reportKey{}, nil), // what the resource answers is not WeChat Pay's answer
 	}
 	defer func() { c.q.sending = c.q.sending || q.sending }()
@@ -125,6 +130,22 @@ func (c core) Ask(key storage.OrderKey, kind storage.OrderKind) (known bool, err
 		return false, nil
 	}
 	return err == nil, err
+}
+
+func (c core) Charge(key storage.OrderKey) (body []byte, known bool, err error) {
+	body, err = c.a.QueryOrder(c.q.call, key, storage.OrderParking)
+	if errors.Is(err, ErrOrderNotExist) {
+		return nil, false, nil
+	}
+	return body, err == nil, err
+}
+
+func (c core) Detach(attempt time.Duration) (detached resource.Core, end func()) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.q.client), c.a.timeout)
+	q := &request{
+		caller: c.q.caller, header: c.q.header.Clone(), live: ctx, call: ctx, client: ctx, attempt: attempt,
+	}
+	return core{c.a, q}, cancel
 }
 
 func (c core) AskRefund(key storage.RefundKey, ecommerce bool) (known bool, err error) {

@@ -253,6 +253,10 @@ func TestOpenAPIRuns(t *testing.T) {
 	d.run("POST", entries, "again, forced", "", 201)
 	d.run("GET", entry, "", "out_parking_no=IN20261122001", 200)
 	d.run("GET", entry, "", "out_parking_no=IN0", 404)
+	if left := d.run("POST", "/gateway/parking/exits", "car", "", 200); left.Get("release").Bool() || left.Get("outcome").String() != "blocked" {
+		t.Error(left)
+	}
+	d.run("POST", "/gateway/parking/exits", "careful", "", 404)
 
 	today := "date=" + time.Now().In(time.FixedZone("CST", 8*60*60)).Format("2006-01-02")
 	d.run("GET", "/gateway/bills/trade", "", today, 200)

@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/bill"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
@@ -26,6 +27,13 @@ type Core interface {
 	Ask(key storage.OrderKey, kind storage.OrderKind) (known bool, err error)
 	// AskRefund is Ask for a refund; ecommerce says where it was applied for.
 	AskRefund(key storage.RefundKey, ecommerce bool) (known bool, err error)
+	// Charge is Ask for a parking charge, and returns the body of the verified
+	// answer.
+	Charge(key storage.OrderKey) (body []byte, known bool, err error)
+	// Detach returns a Core for what goes on after the request was answered, until
+	// end is called or a call's time has passed. A host of WeChat Pay's has attempt
+	// to answer a call of its V3.
+	Detach(attempt time.Duration) (detached Core, end func())
 	// Bill fetches a bill; it is handed out when it is whole and the one that WeChat
 	// Pay signed the digest of. It ends when the caller goes away, and has longer
 	// than the request's deadlines. Errors: as of [bill.Client.Fetch].

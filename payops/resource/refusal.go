@@ -40,6 +40,8 @@ const (
 	RulePlate           = "plate"              // 400: no plate, or a colour that no plate has
 	RuleParkingOpen     = "parking_open"       // 409: the plate has an open entry
 	RuleParkingNotFound = "parking_not_found"  // 404
+	RuleParkingUnknown  = "parking_unknown"    // 409: nobody knows whether WeChat Pay has the entry
+	RuleNumberContent   = "number_content"     // 409: one number, one content
 	RuleNotReady        = "merchant_not_ready" // 503
 	RuleBusy            = "busy"               // 429
 	RuleStore           = "store_unavailable"  // 503

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/merchant"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/invoke"
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/parking"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -30,10 +31,11 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Resources serves /gateway/…. It starts no goroutine and is safe for concurrent
-// use.
+// Resources serves /gateway/…. It starts no goroutine but one for each parking exit,
+// which [Resources.Wait] waits for, and is safe for concurrent use.
 type Resources struct {
 	Config
+	exits parking.Flights[Response]
 }
 
 // New makes resources. It is pure.

@@ -54,6 +54,7 @@ func init() {
 		{Method: "GET", Pattern: "/gateway/parking/services", Group: operation.Parking, Handle: (*Resources).plateService},
 		{Method: "POST", Pattern: "/gateway/parking/entries", Group: operation.Parking, Once: true, Handle: (*Resources).enterParking},
 		{Method: "GET", Pattern: "/gateway/parking/entries/{out_parking_no}", Group: operation.Parking, Handle: (*Resources).showParking},
+		{Method: "POST", Pattern: "/gateway/parking/exits", Group: operation.Parking, Handle: (*Resources).exitParking},
 		{Method: "GET", Pattern: "/gateway/openid/authorize", Group: operation.OpenID, NoSubMchid: true, Handle: (*Resources).authorize},
 		{Method: "POST", Pattern: "/gateway/openid", Group: operation.OpenID, NoSubMchid: true, Handle: (*Resources).exchangeCode},
 		{Method: "POST", Pattern: "/gateway/crypto/verify", Group: operation.Crypto, NoSubMchid: true, Handle: (*Resources).verify},
