@@ -453,16 +453,26 @@ func runCheck(t *testing.T, dir, acked string) (silent, said int, open bool) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), childDir+"="+dir, childCheck+"="+acked)
-	out, err := cmd.CombinedOutput()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	complaint := stderr.String()
 	var word string
-	if err != nil && bytes.Contains(out, []byte("panic: ")) && bytes.Contains(out, []byte("badger/v4.newLevelsController")) {
+	if err != nil && strings.Contains(complaint, "panic: ") && strings.Contains(complaint, "badger/v4.newLevelsController") {
 		// Badger reads a table's last key before it checks the table's sum, in a
 		// goroutine of its own, and panics over what it finds. That is no silence.
 		t.Logf("Badger panicked over a damaged table")
 		return 0, 0, false
 	}
-	if _, serr := fmt.Sscan(string(out), &word, &silent, &said); serr != nil || err != nil || word != "opened" && word != "refused" {
-		t.Errorf("the child failed: %v\n%.2000s", err, out)
+	if races := strings.Count(complaint, "WARNING: DATA RACE"); err != nil && races > 0 && races == strings.Count(complaint, "badger/v4.closeAllTables()") {
+		// When one table cannot be opened, Badger closes those that are, while it
+		// opens others still. It refuses to open either way, and the race detector
+		// makes the child's end a failure.
+		t.Logf("Badger raced with itself over a damaged table")
+		err = nil
+	}
+	if _, serr := fmt.Sscan(stdout.String(), &word, &silent, &said); serr != nil || err != nil || word != "opened" && word != "refused" {
+		t.Errorf("the child failed: %v\n%.2000s\n%.4000s", err, stdout.String(), complaint)
 	}
 	return silent, said, word == "opened"
 }
