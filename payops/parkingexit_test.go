@@ -1,6 +1,7 @@
 package payops_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -338,5 +339,52 @@ func TestParkingInSandbox(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNoteEntrance: a callback flips an entry, and no older one flips it back.
+func TestNoteEntrance(t *testing.T) {
+	x := &gate{entryState: "BLOCKED", reason: "PAUSE"}
+	g := parked(t, x, rigOptions{})
+	note := func(state, at, more string) (bool, error) {
+		return g.api.NoteEntrance(t.Context(), fmt.Appendf(nil,
+			`{"sp_mchid":"%s","parking_id":"%s","out_parking_no":"IN1","plate_number":"%s","plate_color":"BLUE","parking_state":"%s","state_update_time":"%s"%s}`,
+			mchid, parkedID, plateNumber, state, at, more))
+	}
+	for _, tc := range []struct {
+		state, at string
+		changed   bool
+		want      string
+	}{
+		{"NORMAL", "2026-11-22T08:10:00.002+08:00", true, "NORMAL"},
+		{"BLOCKED", "2026-11-22T08:10:00.001+08:00", false, "NORMAL"},
+		{"BLOCKED", "2026-11-22T08:10:00.002+08:00", false, "NORMAL"},
+		{"BLOCKED", "2026-11-22T00:10:00.003Z", true, "BLOCKED"},
+		{"NORMAL", "2026-11-22T08:20:00+08:00", true, "NORMAL"},
+	} {
+		if changed, err := note(tc.state, tc.at, `,"blocked_state_description":"OVERDUE"`); err != nil || changed != tc.changed {
+			t.Error(tc, changed, err)
+		}
+		if e := g.entry("IN1"); string(e.State) != tc.want || (e.BlockReason == "OVERDUE") != (tc.want == "BLOCKED") {
+			t.Errorf("%+v %+v", tc, e)
+		}
+	}
+	x.reason = "PAUSE"
+	g.gateway("POST", entriesPath, car("IN1", plateNumber, ""), 200) // the first answer is no news any more
+	if _, v := g.gateway("POST", exitsPath, leaving("P1", 800, ""), 200); !v.Get("release").Bool() {
+		t.Error(v)
+	}
+	for name, resource := range map[string]string{
+		"nothing": `{}`, "no time": `{"parking_id":"` + parkedID + `","parking_state":"NORMAL"}`,
+		"another merchant": `{"sp_mchid":"1900000002","parking_id":"` + parkedID + `","parking_state":"NORMAL","state_update_time":"2026-11-22T09:20:00+08:00"}`,
+		"another plate":    `{"parking_id":"` + parkedID + `","plate_number":"粤B1","parking_state":"NORMAL","state_update_time":"2026-11-22T09:20:00+08:00"}`,
+		"a state":          `{"parking_id":"` + parkedID + `","parking_state":"OPEN","state_update_time":"2026-11-22T09:20:00+08:00"}`,
+	} {
+		if changed, err := g.api.NoteEntrance(t.Context(), []byte(resource)); !errors.Is(err, payops.ErrEntrance) || changed {
+			t.Error(name, changed, err)
+		}
+	}
+	if changed, err := g.api.NoteEntrance(t.Context(), []byte(`{"parking_id":"5K99","parking_state":"NORMAL","state_update_time":"2026-11-22T09:20:00+08:00"}`)); err != nil || changed {
+		t.Error("an entry made elsewhere:", changed, err)
 	}
 }
