@@ -501,6 +501,38 @@ func TestMissingLog(t *testing.T) {
 	open(t, badgerstore.Options{Dir: base, FreeFloor: -1})
 }
 
+// TestEmptyLog leaves the write-ahead log behind that a process leaves which dies
+// between making it and giving it its length.
+func TestEmptyLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	all := newAcks()
+	runChild(t, dir, 0, 300, "", all)
+	empty := filepath.Join(dir, "00099.mem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, badgerstore.Options{Dir: dir, FreeFloor: -1})
+	for i := range all.accepted {
+		if _, err := s.Notification(t.Context(), crashEvent(i).ID); err != nil {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if _, err := os.Stat(empty); err == nil {
+		t.Error("it is still there")
+	}
+
+	// Beside a gateway that is at work nothing is removed.
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := badgerstore.Open(t.Context(), badgerstore.Options{Dir: dir, FreeFloor: -1}); err == nil {
+		t.Fatal("two stores in one directory")
+	}
+	if _, err := os.Stat(empty); err != nil {
+		t.Error(err)
+	}
+}
+
 // copyStore copies a store's files as sparse as they are, changing one.
 func copyStore(t *testing.T, from, to, change string, fn func([]byte)) {
 	t.Helper()

@@ -78,6 +78,11 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 			return nil, err
 		}
 	}
+	if !opt.InMemory {
+		if err := s.removeEmptyLogs(); err != nil {
+			return nil, err
+		}
+	}
 	db, err := badger.Open(s.badgerOptions())
 	if err != nil {
 		return nil, openError(opt.Dir, err)
