@@ -501,35 +501,37 @@ func TestMissingLog(t *testing.T) {
 	open(t, badgerstore.Options{Dir: base, FreeFloor: -1})
 }
 
-// TestEmptyLog leaves the write-ahead log behind that a process leaves which dies
-// between making it and giving it its length.
+// TestEmptyLog leaves the logs behind that a process leaves which dies between
+// making one and giving it its length.
 func TestEmptyLog(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "store")
-	all := newAcks()
-	runChild(t, dir, 0, 300, "", all)
-	empty := filepath.Join(dir, "00099.mem")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := open(t, badgerstore.Options{Dir: dir, FreeFloor: -1})
-	for i := range all.accepted {
-		if _, err := s.Notification(t.Context(), crashEvent(i).ID); err != nil {
-			t.Errorf("%d: %v", i, err)
-		}
-	}
-	if _, err := os.Stat(empty); err == nil {
-		t.Error("it is still there")
-	}
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			all := newAcks()
+			runChild(t, dir, 0, 300, "", all)
+			empty := filepath.Join(dir, name)
+			if err := os.WriteFile(empty, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, badgerstore.Options{Dir: dir, FreeFloor: -1})
+			for i := range all.accepted {
+				if _, err := s.Notification(t.Context(), crashEvent(i).ID); err != nil {
+					t.Errorf("%d: %v", i, err)
+				}
+			}
 
-	// Beside a gateway that is at work nothing is removed.
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := badgerstore.Open(t.Context(), badgerstore.Options{Dir: dir, FreeFloor: -1}); err == nil {
-		t.Fatal("two stores in one directory")
-	}
-	if _, err := os.Stat(empty); err != nil {
-		t.Error(err)
+			// Beside a gateway that is at work nothing is removed.
+			beside := filepath.Join(dir, "9"+name)
+			if err := os.WriteFile(beside, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := badgerstore.Open(t.Context(), badgerstore.Options{Dir: dir, FreeFloor: -1}); err == nil {
+				t.Fatal("two stores in one directory")
+			}
+			if _, err := os.Stat(beside); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// removeEmptyLogs removes write-ahead logs without a byte in them. Badger makes
+// removeEmptyLogs removes write-ahead and value logs without a byte in them. Badger makes
 // such a file and gives it its length in two steps; a process that died in
 // between left one that Badger refuses to open, although nothing was ever
 // written to it. Where a log lost what it held, the witness of the commits
@@ -21,19 +21,22 @@ func (s *Store) removeEmptyLogs() error {
 		return nil
 	}
 	defer unlock()
-	logs, err := filepath.Glob(filepath.Join(s.opt.Dir, "*.mem"))
+	files, err := os.ReadDir(s.opt.Dir)
 	if err != nil {
 		return fmt.Errorf("badgerstore: %w", err)
 	}
-	for _, log := range logs {
-		info, err := os.Stat(log)
+	for _, f := range files {
+		if ext := filepath.Ext(f.Name()); ext != ".mem" && ext != ".vlog" {
+			continue
+		}
+		info, err := f.Info()
 		if err != nil || info.Size() > 0 {
 			continue
 		}
-		if err := os.Remove(log); err != nil {
-			return fmt.Errorf("badgerstore: an empty write-ahead log is in the way: %w", err)
+		if err := os.Remove(filepath.Join(s.opt.Dir, f.Name())); err != nil {
+			return fmt.Errorf("badgerstore: an empty log is in the way: %w", err)
 		}
-		s.log.Warn("removed an empty write-ahead log that a crash left behind", "file", filepath.Base(log))
+		s.log.Warn("removed an empty log that a crash left behind", "file", f.Name())
 	}
 	return nil
 }
