@@ -23,6 +23,8 @@ type chargeDraft struct {
 	names parking.Names
 	// free is a claim on the stay that holds no more: its charge was rejected.
 	free parking.Stay
+	// native is the order that was offered for the stay and can be paid no more.
+	native string
 }
 
 // charge has WeChat Pay take on the charge of a stay. The charge is an order of
@@ -137,12 +139,18 @@ func (a *API) claim(rows *storage.Rows, stayKey string, d *chargeDraft) error {
 	switch {
 	case stay.Charge == d.order.Key.Number:
 		return nil
+	case stay.Native != d.native:
+		return parkingCharged() // another order was offered meanwhile
 	case stay.Charge == "", stay.Charge == d.free.Charge && stay.ClaimedAt.Equal(d.free.ClaimedAt):
 	default:
-		return conflict(RuleParkingCharged, "the stay is charged under another number; a parking_id has one charge")
+		return parkingCharged()
 	}
 	stay.Charge, stay.ClaimedAt = d.order.Key.Number, a.now()
 	return parking.Write(rows, stayKey, stay, a.now())
+}
+
+func parkingCharged() *refusal {
+	return conflict(RuleParkingCharged, "the stay is charged, or another order for it can be paid, under another number; a parking_id has one charge")
 }
 
 // unclaim lets the stay be charged under another number.
@@ -168,10 +176,23 @@ func (a *API) stayOf(q *request, d *chargeDraft) *refusal {
 		}
 		d.order.OutParkingNo = entry.OutParkingNo
 	}
-	if stay == nil || stay.Charge == "" || stay.Charge == d.order.Key.Number {
+	if stay == nil {
 		return nil
 	}
 	other := d.order.Key
+	if stay.Native != "" {
+		other.Number = stay.Native
+		switch order, err := a.ledger.Order(q.live, other); {
+		case err != nil && !errors.Is(err, storage.ErrNotFound):
+			return a.ledgerRefusal(err)
+		case err == nil && order.State != storage.OrderRejected && order.State != storage.OrderClosed:
+			return parkingCharged()
+		}
+		d.native = stay.Native
+	}
+	if stay.Charge == "" || stay.Charge == d.order.Key.Number {
+		return nil
+	}
 	other.Number = stay.Charge
 	order, err := a.ledger.Order(q.live, other)
 	switch {

@@ -87,13 +87,13 @@ var (
 		"Checkout": Checkout{}, "CheckoutSub": CheckoutSub{}, "SceneInfo": SceneInfo{}, "StoreInfo": StoreInfo{}, "H5Info": H5Info{},
 		"Amount": Amount{}, "SubAmount": SubAmount{}, "Registration": Registration{}, "RegisteredSub": RegisteredSub{}, "Empty": struct{}{},
 		"Refund": Refund{}, "RefundAmount": RefundAmount{}, "Code": codeBody{}, "Signature": signatureBody{}, "Plaintext": plaintextBody{},
-		"Ciphertext": ciphertextBody{}, "Invocation": invokeBody{}, "ParkingEntry": ParkingEntry{}, "ParkingExit": ParkingExit{},
+		"Ciphertext": ciphertextBody{}, "Invocation": invokeBody{}, "ParkingEntry": ParkingEntry{}, "ParkingExit": ParkingExit{}, "ParkingNative": ParkingNative{},
 	}
 	answered = map[string]any{
 		"Error": problem{}, "Money": storage.Money{}, "Opened": Opened{}, "QRLinks": QRLinks{}, "Replaced": Replaced{}, "Order": Order{},
 		"SubOrder": SubOrder{}, "RefundView": RefundView{}, "InvokeJSAPI": invoke.JSAPI{}, "InvokeApp": invoke.App{},
 		"Authorization": authorization{}, "Identity": identity{}, "Verdict": verdict{}, "Encrypted": encrypted{},
-		"PlateService": PlateService{}, "OpenPage": parking.OpenPage{}, "OpenData": parking.OpenData{}, "ParkingView": ParkingView{}, "ParkingOrder": ParkingOrder{}, "ParkingRelease": ParkingRelease{},
+		"PlateService": PlateService{}, "OpenPage": parking.OpenPage{}, "OpenData": parking.OpenData{}, "ParkingView": ParkingView{}, "ParkingOrder": ParkingOrder{}, "ParkingRelease": ParkingRelease{}, "ParkingOffer": ParkingOffer{},
 	}
 	// others are checked in other ways: two put together, a list of texts, what
 	// WeChat Pay answers, and what is streamed.

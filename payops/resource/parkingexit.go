@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/parking"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
@@ -49,6 +50,9 @@ type ParkingExit struct {
 	// DeadlineMS is when the answer is there at the latest, in milliseconds.
 	// Default: 800.
 	DeadlineMS int64 `json:"deadline_ms,omitempty"`
+	// Native wants a QR code when it is known that there is no charge. The caller
+	// must be allowed pay, or partner for a sub-merchant.
+	Native *ParkingNative `json:"native,omitempty"`
 }
 
 // ParkingRelease is the answer to an exit.
@@ -69,6 +73,9 @@ type ParkingRelease struct {
 	Code        string            `json:"code,omitempty"`
 	BlockReason string            `json:"block_reason,omitempty"`
 	OpenPage    *parking.OpenPage `json:"open_page,omitempty"`
+	// Native is the order that the driver may pay in place of the charge. While it
+	// can be paid the stay is not charged.
+	Native *ParkingOffer `json:"native,omitempty"`
 }
 
 // Sources of an outcome.
@@ -103,6 +110,10 @@ func (e *ParkingExit) check() Response {
 		return badRequest(RuleBody, "description must be at most 128 characters")
 	case e.ReleaseOn != "" && e.ReleaseOn != parking.OnAccepted && e.ReleaseOn != parking.OnSuccess:
 		return badRequest(RuleBody, "release_on must be accepted or success")
+	case e.Native != nil && e.Native.OutTradeNo != "" && (!orderNumber(e.Native.OutTradeNo, 6) || e.Native.OutTradeNo == e.OutTradeNo):
+		return badRequest(RuleNumber, "native.out_trade_no must be another number, 6 to 32 of digits, letters and _-|*@")
+	case e.Native != nil && utf8.RuneCountInString(e.Native.Description) > 127:
+		return badRequest(RuleBody, "native.description is too long")
 	case e.DeadlineMS != 0 && (deadline < minExitDeadline || deadline > maxExitDeadline || e.DeadlineMS > maxExitDeadline.Milliseconds()):
 		return badRequest(RuleBody, "deadline_ms must be 100 to 10000")
 	}
@@ -116,6 +127,14 @@ func (e *ParkingExit) check() Response {
 		e.Amount.Currency = "CNY"
 	}
 	return Response{}
+}
+
+// offers is what a caller needs to have a native order offered.
+func (e *ParkingExit) offers() operation.Group {
+	if e.SubMchid != "" {
+		return operation.Partner
+	}
+	return operation.Pay
 }
 
 // name is what requests for the same exit have in common.
@@ -151,6 +170,9 @@ func (rs *Resources) exitParking(r *Request) Response {
 	}
 	if refused := body.check(); refused.Refused() {
 		return refused
+	}
+	if group := body.offers(); body.Native != nil && !r.Core.Allows(group) {
+		return notAllowed(group)
 	}
 	deadline := time.Duration(body.DeadlineMS) * time.Millisecond
 	core, end := r.Core.Detach(deadline * 9 / 20) // two of them, and the gateway's own time
@@ -199,9 +221,18 @@ func (rs *Resources) exit(core Core, body *ParkingExit) (response Response) {
 		}
 	}()
 	names := parking.Names{Mchid: rs.Merchant.Mchid(), SubMchid: body.SubMchid}
-	stay, entry, refused := rs.parked(core, names, body)
+	_, entry, refused := rs.parked(core, names, body)
 	if refused.Refused() {
 		return refused
+	}
+	unlock, err := core.Lock(names.Stay(entry.ParkingID)) // a stay has one exit at a time, whatever its number
+	if err != nil {
+		return busy()
+	}
+	defer unlock()
+	stay, err := parking.Get[parking.Stay](core.Live(), rs.Ledger, names.Stay(entry.ParkingID))
+	if err != nil {
+		return rs.parkingDown(err)
 	}
 	x := &exiting{
 		rs: rs, core: core, body: body, names: names, entry: entry, stay: stay,
@@ -220,6 +251,7 @@ func (rs *Resources) exit(core Core, body *ParkingExit) (response Response) {
 	if refused := x.run(); refused.Status != 0 {
 		return refused
 	}
+	x.offer()
 	x.view.Release = body.ReleaseOn.Opens(x.view.Outcome)
 	return released(&x.view)
 }
@@ -272,6 +304,19 @@ func (x *exiting) run() Response {
 	charged := before != nil && before.State != storage.OrderRejected && before.State != storage.OrderRegistered
 	if charged && (before.Kind != storage.OrderParking || before.ParkingID != x.entry.ParkingID || before.Amount != *x.view.Amount) {
 		return conflict(RuleNumberContent, "the number is in use with another amount or parking_id; a new charge needs a new number")
+	}
+	if !charged {
+		native, err := x.offered()
+		if err != nil {
+			return x.rs.parkingDown(err)
+		}
+		if native != nil {
+			x.view.Outcome = parking.OtherOrder
+			if x.show(native); x.body.Native != nil && native.CodeURL == "" && native.State != storage.OrderPaid {
+				x.native(native.Key.Number)
+			}
+			return Response{}
+		}
 	}
 	if x.entry.State == parking.EntryBlocked {
 		x.view.BlockReason, x.view.OpenPage = x.entry.BlockReason, x.names.Open("", x.entry.Plate, x.entry.PlateColor)
@@ -398,8 +443,12 @@ func (x *exiting) judge(body []byte) {
 }
 
 // order is the charge as the ledger has it; nil when it has none.
-func (x *exiting) order() (*storage.Order, error) {
-	order, err := x.rs.Ledger.Order(x.core.Context(), x.key)
+func (x *exiting) order() (*storage.Order, error) { return x.orderOf(x.key.Number) }
+
+func (x *exiting) orderOf(number string) (*storage.Order, error) {
+	key := x.key
+	key.Number = number
+	order, err := x.rs.Ledger.Order(x.core.Context(), key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	}
