@@ -258,11 +258,14 @@ func TestExitGoesOn(t *testing.T) {
 	var once sync.Once
 	release := func() { once.Do(func() { close(hold) }) }
 	x.charge = func(g got) reply { <-hold; return reply{status: 200, body: x.charged("P1", 800, parkedID)} }
+	answered := make(chan struct{})
+	x.query = func(got) reply { <-answered; return reply{status: 200, body: x.charged("P1", 800, parkedID)} }
 	g := parked(t, x, rigOptions{})
 	t.Cleanup(release)
 	if _, v := g.gateway("POST", exitsPath, leaving("P1", 800, `,"deadline_ms":100`), 200); v.Get("release").Bool() || v.Get("outcome").String() != "unknown" {
 		t.Error(v)
 	}
+	close(answered)
 	g.api.Wait(t.Context())
 	release()
 	if o := g.order("P1"); o.State != storage.OrderCreated {
