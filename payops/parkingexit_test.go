@@ -1,6 +1,7 @@
 package payops_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -31,7 +32,7 @@ func parked(t *testing.T, x *gate, o rigOptions) *rig {
 	t.Helper()
 	o.answer = x.answer
 	g := newRig(t, o)
-	t.Cleanup(func() { g.api.Wait(t.Context()) })
+	t.Cleanup(func() { g.api.Wait(context.WithoutCancel(t.Context())) })
 	g.gateway("POST", entriesPath, car("IN1", plateNumber, ""), 201)
 	return g
 }
@@ -282,7 +283,7 @@ func TestParkingInSandbox(t *testing.T) {
 	for _, provider := range []bool{false, true} {
 		t.Run(fmt.Sprint("provider ", provider), func(t *testing.T) {
 			s := newGateway(t, provider)
-			t.Cleanup(func() { s.api.Wait(t.Context()) })
+			t.Cleanup(func() { s.api.Wait(context.WithoutCancel(t.Context())) })
 			sub, query := "", ""
 			if provider {
 				sub, query = `,"sub_mchid":"`+subMchid+`"`, "&sub_mchid="+subMchid
