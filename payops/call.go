@@ -36,7 +36,7 @@ func (a *API) begin(q *request, key storage.OrderKey, change func(*storage.Rows)
 }
 
 // beginRows is begin for the rows that keys name; about is the order or
-// sub-order that the call is about.
+// sub-order that the call is about. change finds the intent row in place.
 func (a *API) beginRows(q *request, keys storage.Keys, about storage.OrderKey, change func(*storage.Rows) error) (string, *refusal) {
 	if q.live.Err() != nil {
 		return "", busy() // the caller is gone, and nothing has begun
@@ -52,12 +52,12 @@ func (a *API) beginRows(q *request, keys storage.Keys, about storage.OrderKey, c
 	}
 	keys.Call = id
 	err = a.ledger.Change(q.call, keys, func(rows *storage.Rows) error {
+		row := call
+		rows.Call = &row
 		if err := change(rows); err != nil {
 			return err
 		}
 		a.askLater(q, rows)
-		row := call
-		rows.Call = &row
 		return nil
 	})
 	return id, a.ledgerRefusal(err)

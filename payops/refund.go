@@ -72,13 +72,18 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 
 	res := a.send(q, id, q.path, d.body, true)
 	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
-	counts.ended(res.Status >= http.StatusBadRequest, before == nil && known && res.Outcome != send.Succeeded, a.now())
+	rejected := before == nil && known && res.Outcome != send.Succeeded
+	counts.ended(res.Status >= http.StatusBadRequest, rejected, a.now())
 	keys.Memos = counts.keys()
 	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
+		counts := *counts
+		if rejected && rows.Refund != nil && rows.Refund.Call != id {
+			counts.day = "" // another call may have refunded it
+		}
 		if err := counts.settle(rows.Memos, d.refund.Amount); err != nil {
 			a.log.Error("what refunds count is not written", "error", err)
 		}
-		return rows.Refund != nil && a.applied(rows.Refund, rows.Order, before, res, known)
+		return rows.Refund != nil && a.applied(rows.Refund, rows.Order, id, before, res, known)
 	})
 	if d.order.ForeignNotifyURL {
 		w.Header().Add(headerWarning, warningForeign)
@@ -137,7 +142,7 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 	switch {
 	case fresh:
 		refund := d.refund
-		refund.CreatedAt, refund.UpdatedAt = now, now
+		refund.CreatedAt, refund.UpdatedAt, refund.Call = now, now, rows.Call.ID
 		rows.Refund = &refund
 		if rows.Order != nil {
 			rows.Order.Reserve(&refund)
@@ -145,6 +150,7 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 	default:
 		prior := *rows.Refund
 		before = &prior
+		rows.Refund.Call = rows.Call.ID
 		if prior.State == storage.RefundIntended || prior.State == storage.RefundUnknown {
 			rows.Refund.UpdatedAt = now // a call is on its way again, see settled
 		}
@@ -157,8 +163,10 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 }
 
 // applied moves a refund on by the outcome of an apply call. One that has moved
-// on in the meantime (a callback, a query) stays where it is.
-func (a *API) applied(r *storage.Refund, order *storage.Order, before *storage.Refund, res send.Result, known bool) (changed bool) {
+// on in the meantime (a callback, a query) stays where it is. Only a rejection of
+// the first and only call for it frees the number: one that began before call, or
+// since, may have made the refund, whichever gateway sent it.
+func (a *API) applied(r *storage.Refund, order *storage.Order, call string, before *storage.Refund, res send.Result, known bool) (changed bool) {
 	switch {
 	case known && res.Outcome == send.Succeeded:
 		answer := gjson.ParseBytes(res.Body)
@@ -176,13 +184,15 @@ func (a *API) applied(r *storage.Refund, order *storage.Order, before *storage.R
 		case storage.RefundProcessing, storage.RefundSuccess, storage.RefundAbnormal, storage.RefundClosed:
 		}
 		return changed
-	case known && before == nil:
-		// Rejected, or never sent, and no earlier call could have made it.
+	case known && before == nil && r.Call == call:
 		return r.MoveTo(storage.RefundRejected, order, a.now())
 	case known:
-		return false // an earlier call is open still; this rejection proves nothing about it
+		return false // another call is open still; this rejection proves nothing about it
 	}
-	return r.MoveTo(storage.RefundUnknown, order, a.now())
+	if r.Call != call {
+		r.Call, r.UpdatedAt, changed = call, a.now(), true
+	}
+	return r.MoveTo(storage.RefundUnknown, order, a.now()) || changed
 }
 
 // orderOf finds the ledger's order that a refund is of, and completes the refund

@@ -97,6 +97,9 @@ type Order struct {
 	// ForeignNotifyURL is true when callbacks of the order go elsewhere.
 	ForeignNotifyURL bool   `json:"foreign_notify_url,omitempty"`
 	CodeURL          string `json:"code_url,omitempty"`
+	// LastCall is the id of the call that was the last to set out to make the order:
+	// only its rejection can free the number.
+	LastCall string `json:"last_call,omitempty"`
 	// PrepayID is what opens the payment of a JSAPI, mini program or App order.
 	PrepayID string `json:"prepay_id,omitempty"`
 
@@ -155,6 +158,9 @@ type Refund struct {
 	// Ecommerce is true when it was applied for at /v3/ecommerce/refunds/apply
 	// (收付通), whose own query knows it.
 	Ecommerce bool `json:"ecommerce,omitempty"`
+	// Call is the id of the apply call that began last, or ended last with an
+	// unknown outcome: no earlier call's rejection frees the number.
+	Call string `json:"call,omitempty"`
 
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`

@@ -85,14 +85,15 @@ func (s RefundState) Final() bool { return s == RefundSuccess || s == RefundClos
 // and in the same step what its order has reserved for it: closed and rejected
 // release the amount, and a refund that was rejected and turns out to exist
 // reserves it again. A final state is not left, a refund that WeChat Pay has
-// answered for is rejected no more, and a move to the state that it is in changes
+// answered for is rejected no more, an apply call whose outcome is unknown opens a
+// rejected refund again, and a move to the state that it is in changes
 // nothing: callbacks and queries may say the same any number of times, in any
 // order. order is nil where the ledger has none.
 func (r *Refund) MoveTo(next RefundState, order *Order, now time.Time) (changed bool) {
 	switch next {
 	case RefundProcessing, RefundSuccess, RefundAbnormal, RefundClosed:
 	case RefundUnknown:
-		if r.State != RefundIntended {
+		if r.State != RefundIntended && r.State != RefundRejected {
 			return false
 		}
 	case RefundRejected:
