@@ -102,12 +102,6 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 	if rows.Order != nil && facts.Payment != nil {
 		payment := *facts.Payment
 		payment.Refunds = rows.Order.RefundsOf(d.refund.Order)
-		if payment.Refunds.LastNo != facts.Payment.Refunds.LastNo {
-			facts.Last = nil // another gateway's, since it was looked up
-			if payment.Refunds.LastNo != d.refund.Key.OutRefundNo {
-				return nil, result, busy()
-			}
-		}
 		facts.Payment = &payment
 	}
 	now := counts.at
@@ -268,16 +262,6 @@ func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Or
 		facts.Payment = paymentOf(&fresh, d.refund.Order)
 		if !facts.Reserved() && !facts.WholeCombine && facts.Payment.Paid == guard.PaidUnknown {
 			a.askListed(ctx, &fresh, facts.Payment)
-		}
-		if last := facts.Payment.Refunds.LastNo; last != "" && last != d.refund.Key.OutRefundNo {
-			row, err := a.ledger.Refund(ctx, storage.RefundKey{Mchid: d.refund.Key.Mchid, SubMchid: d.refund.Key.SubMchid, OutRefundNo: last})
-			switch {
-			case errors.Is(err, storage.ErrNotFound):
-			case err != nil:
-				return facts, a.ledgerRefusal(err)
-			default:
-				facts.Last = &row
-			}
 		}
 	} else if !facts.Reserved() {
 		facts.Payment = a.askUnlisted(ctx, &d.refund)

@@ -230,16 +230,20 @@ func (a *API) abnormalRefund(w http.ResponseWriter, q *request) *refusal {
 	case known && row.State != storage.RefundAbnormal, !known:
 		w.Header().Add(headerUnchecked, string(RuleNotAbnormal))
 	}
-	id, refused := a.beginRows(q, storage.Keys{Refund: key}, row.Order, func(*storage.Rows) error { return nil })
+	keys := storage.Keys{Refund: key}
+	if keys.Order, err = a.ownerOf(q.live, row.Order); err != nil {
+		return a.ledgerRefusal(err)
+	}
+	id, refused := a.beginRows(q, keys, row.Order, func(*storage.Rows) error { return nil })
 	if refused != nil {
 		return refused
 	}
 	// Which way the money goes is in the body: the same bytes are not sent twice.
 	res := a.send(q, id, q.path, body, false)
 	done := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
-	written := a.finishRows(q, id, storage.Keys{Refund: key}, res, func(rows *storage.Rows) bool {
+	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
 		return done && res.Outcome == send.Succeeded && rows.Refund != nil &&
-			rows.Refund.MoveTo(storage.RefundProcessing, nil, a.now())
+			rows.Refund.MoveTo(storage.RefundProcessing, rows.Order, a.now())
 	})
 	if !written {
 		w.Header().Add(headerWarning, warningLedger)

@@ -85,3 +85,37 @@ func TestRefundUnknownReopens(t *testing.T) {
 	}
 	g.reserved("N20261122", 30, 1)
 }
+
+// TestOpenRefundStaysInTheWay: repeating an older refund does not make anybody
+// forget that a newer one is open.
+func TestOpenRefundStaysInTheWay(t *testing.T) {
+	answer := takesRefunds("PROCESSING")
+	g := newRig(t, rigOptions{now: atNoon, answer: func(x got) reply { return answer(x) }})
+	put(t, g.ledger, paidToday("N20261122"))
+	apply := func(number string, amount int) *http.Response {
+		g.offset += guard.RefundEvery
+		return g.do("POST", refundPath, refundBody("N20261122", number, amount))
+	}
+	if r := apply("L1", 10); r.StatusCode != 200 {
+		t.Fatal(r.StatusCode)
+	}
+	answer = refuses(500)
+	apply("L2", 20)
+	answer = takesRefunds("PROCESSING")
+	g.refused("L2 is open", apply("L3", 30), 409, payops.Rule(guard.RefundSameNumber))
+	if r := apply("L1", 10); r.StatusCode != 200 {
+		t.Error("a repeat:", r.StatusCode)
+	}
+	g.refused("L2 is open still", apply("L3", 30), 409, payops.Rule(guard.RefundSameNumber))
+	if o := g.order("N20261122"); o.LastRefundNo != "L2" || len(o.OpenRefunds) != 1 {
+		t.Errorf("%+v", o)
+	}
+	g.offset += time.Second
+	if r := g.do("POST", refundPath, refundBody("N20261122", "L2", 20)); r.StatusCode != 200 {
+		t.Error(r.StatusCode)
+	}
+	if r := apply("L3", 30); r.StatusCode != 200 {
+		t.Error("nothing is open:", r.StatusCode, text(t, r))
+	}
+	g.reserved("N20261122", 60, 3)
+}

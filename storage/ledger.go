@@ -110,6 +110,10 @@ type Order struct {
 	// and when; of a combine order its sub-orders say so.
 	LastRefundNo string    `json:"last_refund_no,omitempty"`
 	LastRefundAt time.Time `json:"last_refund_at,omitzero"`
+	// OpenRefunds and RejectedRefund are [Refunds.Open] and [Refunds.Rejected] of
+	// an order that is no combine order.
+	OpenRefunds    []string `json:"open_refunds,omitempty"`
+	RejectedRefund Fen      `json:"rejected_refund,omitempty"`
 
 	TimeExpire time.Time `json:"time_expire,omitzero"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`

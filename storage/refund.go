@@ -2,16 +2,68 @@ package storage
 
 import (
 	"math"
+	"slices"
 	"time"
 )
+
+// MaxOpenRefunds bounds [Refunds.Open].
+const MaxOpenRefunds = 50
 
 // Refunds sums up the refunds of one payment: of an order that is no combine
 // order, or of one sub-order. The zero value is none.
 type Refunds struct {
 	Total  Fen       `json:"total,omitempty"` // fen, of those that succeeded or may yet
 	Count  int       `json:"count,omitempty"`
-	LastNo string    `json:"last_no,omitempty"` // out_refund_no applied for last
-	LastAt time.Time `json:"last_at,omitzero"`
+	LastNo string    `json:"last_no,omitempty"` // out_refund_no of the newest refund
+	LastAt time.Time `json:"last_at,omitzero"`  // of the last application, repeats included
+	// Open are the out_refund_no of refunds that are intended or unknown, at most
+	// [MaxOpenRefunds]; more than one only where the rule against it is off.
+	Open []string `json:"open,omitempty"`
+	// Rejected is the amount, in fen, of the newest refund when it was rejected.
+	Rejected Fen `json:"rejected,omitempty"`
+}
+
+// reserve counts a refund, or takes it back.
+func (s *Refunds) reserve(amount Fen, taken bool) {
+	if taken {
+		s.Total, s.Count = add(s.Total, amount), s.Count+1
+	} else {
+		s.Total, s.Count = max(s.Total-amount, 0), max(s.Count-1, 0)
+	}
+}
+
+// note keeps Open and Rejected in step with a refund's state. It leaves the list
+// that others may hold as it is.
+func (s *Refunds) note(r *Refund, state RefundState) {
+	number := r.Key.OutRefundNo
+	open := slices.DeleteFunc(slices.Clone(s.Open), func(n string) bool { return n == number })
+	if state.open() && len(open) < MaxOpenRefunds {
+		open = append(open, number)
+	}
+	if s.Open = open; len(open) == 0 {
+		s.Open = nil
+	}
+	if s.LastNo == number {
+		s.Rejected = 0
+		if state == RefundRejected {
+			s.Rejected = r.Amount
+		}
+	}
+}
+
+// add counts a new refund.
+func (s *Refunds) add(r *Refund) {
+	s.reserve(r.Amount, true)
+	s.LastNo = r.Key.OutRefundNo
+	s.note(r, r.State)
+}
+
+// move follows a refund from its state to the next.
+func (s *Refunds) move(r *Refund, next RefundState) {
+	if was, will := r.State.Reserves(), next.Reserves(); was != will {
+		s.reserve(r.Amount, will)
+	}
+	s.note(r, next)
 }
 
 // RefundsOf returns what was refunded of one payment: of the sub-order that the
@@ -20,33 +72,39 @@ func (o *Order) RefundsOf(payment OrderKey) Refunds {
 	if s := o.sub(payment); s != nil {
 		return s.Refunds
 	}
-	return Refunds{Total: o.RefundTotal, Count: o.RefundCount, LastNo: o.LastRefundNo, LastAt: o.LastRefundAt}
-}
-
-// Reserve counts a new refund against its payment. It says nothing about
-// whether that much is left, which is the caller's to check on the same row in
-// the same [Ledger.Change].
-func (o *Order) Reserve(r *Refund) {
-	o.RefundTotal, o.RefundCount = add(o.RefundTotal, r.Amount), o.RefundCount+1
-	if s := o.sub(r.Order); s != nil {
-		s.Refunds.Total, s.Refunds.Count = add(s.Refunds.Total, r.Amount), s.Refunds.Count+1
+	return Refunds{
+		Total: o.RefundTotal, Count: o.RefundCount, LastNo: o.LastRefundNo, LastAt: o.LastRefundAt,
+		Open: o.OpenRefunds, Rejected: o.RejectedRefund,
 	}
 }
 
-// Applied notes that a refund is being applied for.
-func (o *Order) Applied(r *Refund, at time.Time) {
-	if s := o.sub(r.Order); s != nil {
-		s.Refunds.LastNo, s.Refunds.LastAt = r.Key.OutRefundNo, at
+// setRefunds writes the sums of one payment, and into the order's those of its
+// sub-order.
+func (o *Order) setRefunds(payment OrderKey, r Refunds) {
+	if s := o.sub(payment); s != nil {
+		o.RefundTotal = max(add(o.RefundTotal, r.Total-s.Refunds.Total), 0)
+		o.RefundCount = max(o.RefundCount+r.Count-s.Refunds.Count, 0)
+		s.Refunds = r
 		return
 	}
-	o.LastRefundNo, o.LastRefundAt = r.Key.OutRefundNo, at
+	o.RefundTotal, o.RefundCount, o.LastRefundNo, o.LastRefundAt = r.Total, r.Count, r.LastNo, r.LastAt
+	o.OpenRefunds, o.RejectedRefund = r.Open, r.Rejected
 }
 
-func (o *Order) release(r *Refund) {
-	o.RefundTotal, o.RefundCount = max(o.RefundTotal-r.Amount, 0), max(o.RefundCount-1, 0)
-	if s := o.sub(r.Order); s != nil {
-		s.Refunds.Total, s.Refunds.Count = max(s.Refunds.Total-r.Amount, 0), max(s.Refunds.Count-1, 0)
-	}
+// Reserve counts a new refund against its payment, of which it is the newest from
+// then on. It says nothing about whether that much is left, which is the caller's
+// to check on the same row in the same [Ledger.Change].
+func (o *Order) Reserve(r *Refund) {
+	s := o.RefundsOf(r.Order)
+	s.add(r)
+	o.setRefunds(r.Order, s)
+}
+
+// Applied notes that a refund is being applied for, for the first time or again.
+func (o *Order) Applied(r *Refund, at time.Time) {
+	s := o.RefundsOf(r.Order)
+	s.LastAt = at
+	o.setRefunds(r.Order, s)
 }
 
 func (o *Order) sub(key OrderKey) *SubOrder {
@@ -78,6 +136,9 @@ func (s RefundState) Reserves() bool {
 	return false
 }
 
+// open reports whether nobody knows yet what became of the application.
+func (s RefundState) open() bool { return s == RefundIntended || s == RefundUnknown }
+
 // Final reports whether nothing more becomes of a refund in the state.
 func (s RefundState) Final() bool { return s == RefundSuccess || s == RefundClosed }
 
@@ -108,12 +169,10 @@ func (r *Refund) MoveTo(next RefundState, order *Order, now time.Time) (changed 
 	if next == r.State || r.State.Final() {
 		return false
 	}
-	if was, will := r.State.Reserves(), next.Reserves(); order != nil && was != will {
-		if will {
-			order.Reserve(r)
-		} else {
-			order.release(r)
-		}
+	if order != nil {
+		s := order.RefundsOf(r.Order)
+		s.move(r, next)
+		order.setRefunds(r.Order, s)
 		order.UpdatedAt = now
 	}
 	r.State, r.UpdatedAt = next, now

@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"fmt"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -16,7 +18,7 @@ func TestMoveTo(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for _, from := range refundStates {
 		for _, to := range append(refundStates, "", "other") {
-			r := Refund{State: from, Amount: 30, Order: OrderKey{Mchid: "1", Number: "S1"}}
+			r := Refund{State: from, Amount: 30, Key: RefundKey{OutRefundNo: "R"}, Order: OrderKey{Mchid: "1", Number: "S1"}}
 			o := Order{Subs: []SubOrder{{Mchid: "1", OutTradeNo: "S0"}, {Mchid: "1", OutTradeNo: "S1"}}}
 			if from.Reserves() {
 				o.Reserve(&r)
@@ -35,7 +37,16 @@ func TestMoveTo(t *testing.T) {
 			if r.State.Reserves() {
 				want = Refunds{Total: 30, Count: 1}
 			}
-			if o.RefundTotal != want.Total || o.RefundCount != want.Count || o.Subs[1].Refunds != want || o.Subs[0].Refunds != (Refunds{}) {
+			if from.Reserves() {
+				want.LastNo = "R"
+				if r.State == RefundRejected {
+					want.Rejected = 30
+				}
+			}
+			if r.State == RefundIntended && from.Reserves() || r.State == RefundUnknown {
+				want.Open = []string{"R"}
+			}
+			if o.RefundTotal != want.Total || o.RefundCount != want.Count || !reflect.DeepEqual(o.Subs[1].Refunds, want) || !reflect.DeepEqual(o.Subs[0].Refunds, Refunds{}) {
 				t.Errorf("%s to %s: %+v", from, to, o)
 			}
 			alone := Refund{State: from}
@@ -61,12 +72,40 @@ func TestRejectedNeedsNoAnswer(t *testing.T) {
 
 func TestReserveNeverWraps(t *testing.T) {
 	o := Order{RefundTotal: math.MaxInt64 - 1}
-	o.Reserve(&Refund{Amount: 5})
+	r := &Refund{Key: RefundKey{OutRefundNo: "R"}, Amount: 5}
+	o.Reserve(r)
 	if o.RefundTotal != math.MaxInt64 {
 		t.Error(o.RefundTotal)
 	}
-	o.Applied(&Refund{Key: RefundKey{OutRefundNo: "R"}}, time.Unix(1, 0))
+	o.Applied(r, time.Unix(1, 0))
 	if got := o.RefundsOf(OrderKey{}); got.LastNo != "R" || got.Count != 1 || got.LastAt.IsZero() {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestOpenRefunds: what is open is a list of its own, whichever refund was the
+// newest or was applied for last, and it is bounded.
+func TestOpenRefunds(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	var o Order
+	refunds := make([]Refund, MaxOpenRefunds+1)
+	for i := range refunds {
+		refunds[i] = Refund{Key: RefundKey{OutRefundNo: fmt.Sprint(i)}, Amount: 1, State: RefundIntended}
+		o.Reserve(&refunds[i])
+	}
+	o.Applied(&refunds[0], now)
+	held := o.RefundsOf(OrderKey{})
+	if len(held.Open) != MaxOpenRefunds || held.LastNo != fmt.Sprint(MaxOpenRefunds) || !held.LastAt.Equal(now) {
+		t.Errorf("%+v", held)
+	}
+	for i := range refunds {
+		refunds[i].MoveTo([]RefundState{RefundRejected, RefundProcessing}[i%2], &o, now)
+	}
+	if got := o.RefundsOf(OrderKey{}); got.Open != nil || got.Rejected != 1 || got.Count != MaxOpenRefunds/2 || held.Open[0] != "0" {
+		t.Errorf("%+v", got)
+	}
+	refunds[0].MoveTo(RefundUnknown, &o, now)
+	if got := o.RefundsOf(OrderKey{}); len(got.Open) != 1 || got.Open[0] != "0" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -63,9 +63,6 @@ type Refund struct {
 	Known *storage.Refund
 	// Payment is what is refunded; nil: neither the ledger nor WeChat Pay told.
 	Payment *Payment
-	// Last is the ledger's row of the refund that was applied for last of the
-	// same payment; nil when there is none, or it is gone by retention.
-	Last *storage.Refund
 	// WholeCombine: the request names a combine order instead of a sub-order.
 	WholeCombine bool
 	// FailureWait and OldWait say how long the limits of failing requests, and of

@@ -24,7 +24,6 @@ func refunding(change func(*Refund)) Facts {
 			Amount: storage.Money{Total: 100, Currency: "CNY"}, Paid: PaidYes, PaidAt: now.Add(-time.Hour), Listed: true,
 			Refunds: storage.Refunds{Total: 20, Count: 1, LastNo: "R1", LastAt: now.Add(-time.Hour)},
 		},
-		Last: &storage.Refund{State: storage.RefundSuccess, Amount: 20},
 	}
 	if change != nil {
 		change(r)
@@ -183,21 +182,21 @@ var cases = []struct {
 	{RefundCount, "repeat of the fiftieth", refunding(func(r *Refund) { known(storage.RefundProcessing)(r); r.Payment.Refunds.Count = 50 }), Pass, 0},
 	{RefundCount, "not known", refunding(func(r *Refund) { r.Payment.Listed = false }), Unchecked, 0},
 
-	{RefundSameNumber, "after success", refunding(nil), Pass, 0},
-	{RefundSameNumber, "after abnormal", refunding(func(r *Refund) { r.Last.State = storage.RefundAbnormal }), Pass, 0},
-	{RefundSameNumber, "after closed", refunding(func(r *Refund) { r.Last.State = storage.RefundClosed }), Pass, 0},
-	{RefundSameNumber, "after unknown", refunding(func(r *Refund) { r.Last.State = storage.RefundUnknown }), Refuse, 0},
-	{RefundSameNumber, "after a crash", refunding(func(r *Refund) { r.Last.State = storage.RefundIntended }), Refuse, 0},
-	{RefundSameNumber, "after an error", refunding(func(r *Refund) { r.Last.State, r.Last.Amount = storage.RefundRejected, 30 }), Refuse, 0},
-	{RefundSameNumber, "after an error, another amount", refunding(func(r *Refund) { r.Last.State, r.Last.Amount = storage.RefundRejected, 31 }), Pass, 0},
+	{RefundSameNumber, "nothing open", refunding(nil), Pass, 0},
+	{RefundSameNumber, "one is open", refunding(func(r *Refund) { r.Payment.Refunds.Open = []string{"R1"} }), Refuse, 0},
+	{RefundSameNumber, "an older one is open", refunding(func(r *Refund) { r.Payment.Refunds.Open = []string{"R0"} }), Refuse, 0},
+	{RefundSameNumber, "two are open", refunding(func(r *Refund) { r.Payment.Refunds.Open = []string{"R2", "R1"} }), Refuse, 0},
+	{RefundSameNumber, "it is open itself", refunding(func(r *Refund) { r.Payment.Refunds.Open = []string{"R2"} }), Pass, 0},
+	{RefundSameNumber, "one is open, its repeat", refunding(func(r *Refund) { known(storage.RefundUnknown)(r); r.Payment.Refunds.Open = []string{"R1"} }), Pass, 0},
+	{RefundSameNumber, "after an error", refunding(func(r *Refund) { r.Payment.Refunds.Rejected = 30 }), Refuse, 0},
+	{RefundSameNumber, "after an error, another amount", refunding(func(r *Refund) { r.Payment.Refunds.Rejected = 31 }), Pass, 0},
 	{RefundSameNumber, "the same number", refunding(func(r *Refund) {
-		r.Payment.Refunds.LastNo = "R2"
-		r.Last = nil
+		r.Payment.Refunds.LastNo, r.Payment.Refunds.Rejected = "R2", 30
 		known(storage.RefundRejected)(r)
 	}), Pass, 0},
-	{RefundSameNumber, "the first", refunding(func(r *Refund) { r.Payment.Refunds, r.Last = storage.Refunds{}, nil }), Pass, 0},
-	{RefundSameNumber, "swept", refunding(func(r *Refund) { r.Last = nil }), Unchecked, 0},
+	{RefundSameNumber, "the first", refunding(func(r *Refund) { r.Payment.Refunds = storage.Refunds{} }), Pass, 0},
 	{RefundSameNumber, "not known", refunding(func(r *Refund) { r.Payment.Listed = false }), Unchecked, 0},
+	{RefundSameNumber, "open of one that is not listed", refunding(func(r *Refund) { r.Payment.Listed, r.Payment.Refunds.Open = false, []string{"R1"} }), Refuse, 0},
 
 	{RefundInterval, "a minute", refunding(func(r *Refund) { r.Payment.Refunds.LastAt = now.Add(-RefundEvery) }), Pass, 0},
 	{RefundInterval, "a moment less", refunding(func(r *Refund) { r.Payment.Refunds.LastAt = now.Add(1 - RefundEvery) }), Refuse, 1},

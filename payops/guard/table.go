@@ -3,6 +3,7 @@ package guard
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,8 +141,8 @@ var Table = []Rule{
 		Enforce, refundCount,
 	},
 	{
-		RefundSameNumber, "the payment's last refund", guideRefund, conflict,
-		"the payment's last refund is not settled or failed: query it, or apply again with its out_refund_no, never with a new one (请不要更换退款单号)",
+		RefundSameNumber, "the payment's refunds that are open, and its last when it failed", guideRefund, conflict,
+		"another refund of the payment is not settled, or the last one failed: query it, or apply again with its out_refund_no, never with a new one (请不要更换退款单号)",
 		Enforce, refundSameNumber,
 	},
 	{
@@ -359,26 +360,20 @@ func refundCount(f Facts) Finding {
 }
 
 // refundSameNumber keeps to the number after an error or an unknown outcome: as
-// long as it is open, no other number is taken; after a rejection, none with the
+// long as one is open, no other number is taken; after a rejection, none with the
 // same amount, which would be the same refund under a new number.
 func refundSameNumber(f Facts) Finding {
 	p, finding := payment(f)
-	switch {
-	case p == nil:
+	if p == nil {
 		return finding
+	}
+	number, refunds := f.Refund.Stated.Key.OutRefundNo, p.Refunds
+	switch {
+	case slices.ContainsFunc(refunds.Open, func(open string) bool { return open != number }),
+		refunds.Rejected == f.Refund.Stated.Amount && refunds.LastNo != number:
+		return refuse()
 	case !p.Listed:
 		return unchecked()
-	case p.Refunds.LastNo == "" || p.Refunds.LastNo == f.Refund.Stated.Key.OutRefundNo:
-		return pass()
-	case f.Refund.Last == nil:
-		return unchecked()
-	}
-	switch f.Refund.Last.State {
-	case storage.RefundIntended, storage.RefundUnknown:
-		return refuse()
-	case storage.RefundRejected:
-		return refuseIf(f.Refund.Last.Amount == f.Refund.Stated.Amount)
-	case storage.RefundProcessing, storage.RefundSuccess, storage.RefundAbnormal, storage.RefundClosed:
 	}
 	return pass()
 }
