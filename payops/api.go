@@ -139,7 +139,7 @@ func (a *API) serveV3(w http.ResponseWriter, q *request) *refusal {
 	if refused := a.fields(q); refused != nil {
 		return refused
 	}
-	if refused := a.limitSubMchids(q, q.op.Group); refused != nil {
+	if refused := a.limitSubMchids(q); refused != nil {
 		return refused
 	}
 	switch q.op.Act {

@@ -34,10 +34,8 @@ func (a *API) newResources() *resource.Resources {
 // serveGateway serves the gateway's own resources.
 func (a *API) serveGateway(w http.ResponseWriter, q *request) *refusal {
 	match := resource.Find(q.method, q.path)
-	if match.Route != nil && !match.NoSubMchid {
-		if refused := a.limitSubMchids(q, operation.Other); refused != nil {
-			return refused
-		}
+	if refused := a.limitResource(q, match); refused != nil {
+		return refused
 	}
 	response := a.resources.Serve(match, &resource.Request{
 		Core: core{a, q}, Method: q.method, Path: q.path, Query: q.query, Header: q.header, Body: q.body,

@@ -2,11 +2,9 @@ package payops
 
 import (
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/caddy-wechatpay/caddy-wechatpay/payops/guard"
-	"github.com/caddy-wechatpay/caddy-wechatpay/payops/operation"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -78,65 +76,4 @@ func (a *API) combineFacts(d *draft) *guard.Combine {
 		c.Appids = append(c.Appids, s.Appid)
 	}
 	return c
-}
-
-// limitSubMchids refuses a caller that is limited to some sub-merchants and
-// states another one, anywhere in the request, or none. Uploads and key material
-// belong to no sub-merchant.
-func (a *API) limitSubMchids(q *request, group operation.Group) *refusal {
-	limit := a.limits[q.caller.Name]
-	if len(limit.SubMchids) == 0 || group == operation.Media || group == operation.Crypto {
-		return nil
-	}
-	const name = "sub_mchid"
-	query, err := url.ParseQuery(q.query)
-	if err != nil {
-		return badRequest(RulePath, "the query cannot be read")
-	}
-	stated := query[name]
-	if q.op.Operation != nil {
-		stated = append(stated, q.op.Named(name)...)
-	}
-	if len(q.body) > 0 {
-		o, _, refused := jsonBody(q, false)
-		if refused != nil {
-			return refused
-		}
-		var ok bool
-		if stated, ok = members(o, name, stated); !ok {
-			return badRequest(RuleBody, name+" must be a string")
-		}
-	}
-	if !limit.Allows(stated) {
-		return overLimit(guard.LimitSubMchid, "the caller is limited to other sub-merchants, and must state one", 0)
-	}
-	return nil
-}
-
-// members adds the values of every member of a name, at any depth; ok is false
-// when one is not a string.
-func members(value any, name string, to []string) (all []string, ok bool) {
-	switch v := value.(type) {
-	case object:
-		for key, member := range v {
-			if key == name && member != nil {
-				text, isText := member.(string)
-				if !isText {
-					return nil, false
-				}
-				to = append(to, text)
-				continue
-			}
-			if to, ok = members(member, name, to); !ok {
-				return nil, false
-			}
-		}
-	case []any:
-		for _, member := range v {
-			if to, ok = members(member, name, to); !ok {
-				return nil, false
-			}
-		}
-	}
-	return to, true
 }

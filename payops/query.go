@@ -54,6 +54,9 @@ func (a *API) query(w http.ResponseWriter, q *request) *refusal {
 	}
 	res := a.send(q, "", join(q.path, query), nil, true)
 	a.queried(q.call, q.op.Kind, key, res)
+	if refused := a.limitAnswer(q, res); refused != nil {
+		return refused
+	}
 	return a.answer(w, q, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 }
 

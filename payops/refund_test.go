@@ -643,36 +643,3 @@ func TestRuleModes(t *testing.T) {
 		g.refused("too early", r, 409, payops.Rule(guard.CloseTooEarly))
 	}
 }
-
-func TestLimitSubMchid(t *testing.T) {
-	g := newRig(t, rigOptions{limits: map[string]guard.Limit{"all": {SubMchids: []string{"1900000109"}}}})
-	const partner = "/v3/pay/partner/transactions/"
-	for _, tc := range []struct {
-		method, target, body string
-		refused              bool
-	}{
-		{"POST", partner + "native", partnerBody("N20261122"), false},
-		{"POST", partner + "native", strings.ReplaceAll(partnerBody("N20261122"), "1900000109", "1900000108"), true},
-		{"POST", nativePath, basicBody("N20261123", "1"), true},
-		{"POST", combinePath, combineBody("C1"), false},
-		{"POST", combinePath, strings.ReplaceAll(combineBody("C2"), "1900000109", "1900000108"), true},
-		{"GET", partner + "out-trade-no/N20261122?sub_mchid=1900000109", "", false},
-		{"GET", partner + "out-trade-no/N20261122?sub_mchid=1900000108", "", true},
-		{"GET", partner + "out-trade-no/N20261122", "", true},
-		{"GET", "/gateway/orders/N20261122?sub_mchid=1900000109", "", false},
-		{"GET", "/gateway/orders/N20261122?sub_mchid=1900000108", "", true},
-		{"GET", "/v3/certificates", "", false},
-		{"GET", "/v3/global/refund/partner/recharge-balance/sub-mchid/1900000108", "", true},
-		{"GET", "/v3/global/refund/partner/recharge-balance/sub-mchid/1900000109", "", false},
-		{"POST", "/v3/marketing/favor/coupon-stocks", `{"a":[{"sub_mchid":"1900000108"}]}`, true},
-		{"POST", "/v3/marketing/favor/coupon-stocks", `{"a":[{"sub_mchid":"1900000109"}],"sub_mchid":"1900000109"}`, false},
-	} {
-		r := g.do(tc.method, tc.target, tc.body)
-		if tc.refused {
-			g.refused(tc.method+" "+tc.target, r, 403, payops.Rule(guard.LimitSubMchid))
-		} else if r.StatusCode != 200 {
-			t.Errorf("%s %s: %d %s", tc.method, tc.target, r.StatusCode, text(t, r))
-		}
-	}
-	g.refused("a number", g.do("POST", "/v3/marketing/favor/coupon-stocks", `{"sub_mchid":1900000109}`), 400, payops.RuleBody)
-}

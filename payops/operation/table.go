@@ -28,6 +28,8 @@ type Operation struct {
 	// Number is the merchant's number of an operation that moves money, or asks
 	// for one that did; nil for others.
 	Number *Number
+	// SubMchid is where its requests have the sub-merchant they act for.
+	SubMchid SubMchidPlace
 }
 
 // String returns "METHOD path-template": a closed set, fit for logs.
@@ -46,7 +48,7 @@ func All() []*Operation { return slices.Clone(table) }
 // the file is part of the program.
 func build(text string) ([]*Operation, map[string]*node) {
 	var all []*Operation
-	roots, numbers := map[string]*node{}, numberOf()
+	roots, numbers, places := map[string]*node{}, numberOf(), subMchidPlaces(placesText)
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if line == "" || line[0] == '#' {
@@ -78,6 +80,9 @@ func build(text string) ([]*Operation, map[string]*node) {
 			if o.Method == "GET" {
 				o.Act = ActQueryNumber
 			}
+		}
+		if o.SubMchid = places[o.String()]; strings.Contains(o.Path, "{sub_mchid}") {
+			o.SubMchid = SubMchidInPath
 		}
 		if roots[o.Method] == nil {
 			roots[o.Method] = &node{}

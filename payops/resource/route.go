@@ -74,6 +74,9 @@ type Match struct {
 	params map[string]string
 }
 
+// Param returns the decoded value of a part of the path, "" when there is none.
+func (m Match) Param(name string) string { return m.params[name] }
+
 // Find returns the route of a method and an escaped path; Route is nil when there
 // is none.
 func Find(method, path string) Match {
