@@ -185,6 +185,7 @@ func (g *gateway) newAPI(m *merchant.Merchant, callers *caller.Set, rules guard.
 	return payops.New(payops.Config{
 		Merchant: m,
 		Ledger:   g.store,
+		Locks:    &g.store.locks,
 		Callers:  callers,
 		Rules:    rules,
 		Limits:   limits,

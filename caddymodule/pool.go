@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-wechatpay/caddy-wechatpay/payops"
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
@@ -35,11 +36,13 @@ var stores = caddy.NewUsagePool()
 // 5 s that Caddy's systemd unit grants for stopping.
 const drainBound = 4 * time.Second
 
-// pooledStore is an open store and the requests that are using it.
+// pooledStore is an open store, the requests that are using it, and the locks of
+// the numbers that calls of all its configurations and handlers are on.
 type pooledStore struct {
 	storage.Store
 	key   string
 	users userCount
+	locks payops.Locks
 }
 
 // storeLocks holds a lock per store key. The pool forgets a store before it is

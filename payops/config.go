@@ -92,6 +92,9 @@ type Config struct {
 	// TempDir is where bills lie while they are checked and passed on: files that
 	// nobody else can open, gone when they are. Default: as [os.CreateTemp] has it.
 	TempDir string
+	// Locks is shared by all APIs of one ledger in this process: a repeat that comes
+	// in at another one waits for the call that is running. Default: its own.
+	Locks *Locks
 	// Attempt is how long one host has to answer. Default: [send.DefaultAttempt],
 	// and at most half of Timeout.
 	Attempt time.Duration
@@ -114,7 +117,7 @@ type API struct {
 	maxBody  int64
 	timeout  time.Duration
 	wait     time.Duration // for the turn of a payer's refund
-	locks    keyLocks
+	locks    *Locks
 	rules    guard.Policy
 	limits   map[string]guard.Limit
 	fallback bool // leave queries on the agenda
@@ -136,13 +139,16 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		merchant: cfg.Merchant, ledger: cfg.Ledger, callers: cfg.Callers,
 		now: cfg.Now, log: cfg.Logger, observer: cfg.Observer, changed: cfg.LedgerChanged,
-		maxBody: cfg.MaxBody, timeout: cfg.Timeout, wait: cfg.RefundWait, ids: &idSource{rand: cfg.Rand},
+		maxBody: cfg.MaxBody, timeout: cfg.Timeout, wait: cfg.RefundWait, ids: &idSource{rand: cfg.Rand}, locks: cfg.Locks,
 		maxUpload: cfg.MaxUpload, maxDownload: cfg.MaxDownload, downloadTimeout: cfg.DownloadTimeout,
 		uploads: make(chan struct{}, uploadSlots), fallback: cfg.Fallback,
 		rules: cfg.Rules, limits: maps.Clone(cfg.Limits),
 	}
 	if a.now == nil {
 		a.now = time.Now
+	}
+	if a.locks == nil {
+		a.locks = &Locks{}
 	}
 	if a.ids.rand == nil {
 		a.ids.rand = rand.Reader

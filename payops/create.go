@@ -38,11 +38,11 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 	key := d.order.Key
 	number := numberMemo(operation.SpaceOrder, key.Mchid, key.SubMchid, key.Number)
 	keys := storage.Keys{Order: key, Memos: append(openIDMemos(d.payers), number)}
-	var before *storage.Order // that this call goes on with; nil for a new one
+	var try attempt
 	var result guard.Result
 	a.signAhead(q, q.path, d.body)
 	id, refused := a.beginRows(q, keys, key, func(rows *storage.Rows) error {
-		before = nil
+		try = attempt{}
 		if rows.Memos[number] != nil {
 			return numberTaken() // by an order that is kept as a number alone
 		}
@@ -55,13 +55,14 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 			order := d.order
 			order.CreatedAt, order.UpdatedAt = a.now(), a.now()
 			rows.Order = &order
+			try.begins(rows)
 			return nil
 		}
 		if !agrees(*known, d.order) {
 			return conflict(RuleContent, "the number is in use with another amount, payee, appid or sub-orders; a new order needs a new number")
 		}
 		prior := *known
-		before = &prior
+		try.before = &prior
 		switch known.State {
 		case storage.OrderRegistered:
 			order := d.order
@@ -71,6 +72,7 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 			known.UpdatedAt = a.now() // a call is on its way again, see settled
 		case storage.OrderCreated, storage.OrderRejected, storage.OrderPaid, storage.OrderClosed:
 		}
+		try.begins(rows)
 		return nil
 	})
 	if refused != nil {
@@ -94,7 +96,7 @@ func (a *API) create(w http.ResponseWriter, q *request) *refusal {
 		if len(keys.Memos) > 0 {
 			a.noteOpenIDs(rows, d.payers)
 		}
-		changed := rows.Order != nil && created(rows.Order, before, res, known)
+		changed := rows.Order != nil && try.ended(rows.Order, res, known)
 		if changed {
 			rows.Order.UpdatedAt = a.now()
 		}
@@ -120,23 +122,55 @@ var notCharged = map[string]bool{
 	"AUTH_CODE_INVALID": true, "AUTH_CODE_EXPIRED": true, "AUTH_CODE_ERROR": true,
 }
 
-// created moves an order on by the outcome of a create call. An order that has
-// moved on in the meantime (a callback, a query) stays where it is.
-func created(o *storage.Order, before *storage.Order, res send.Result, known bool) bool {
-	if known && res.Outcome == send.Succeeded {
+// attempt is one call that sets out to make an order.
+type attempt struct {
+	id string // of its intent row
+	// before is the order that the call goes on with, nil for a new one; row is the
+	// order as the intent left it.
+	before *storage.Order
+	row    storage.Order
+}
+
+// begins notes the attempt in its order.
+func (t *attempt) begins(rows *storage.Rows) {
+	t.id = rows.Call.ID
+	if o := rows.Order; o.State == storage.OrderIntended || o.State == storage.OrderUnknown {
+		o.LastCall = t.id
+	}
+	t.row = *rows.Order
+}
+
+// ended moves an order on by the outcome of the attempt. An order that has moved
+// on in the meantime (a callback, a query) stays where it is.
+func (t *attempt) ended(o *storage.Order, res send.Result, known bool) bool {
+	made := known && res.Outcome == send.Succeeded
+	if o.State == storage.OrderRejected && (made || !known) {
+		// Freed while this call was on its way: it is what the call made, or may
+		// have made.
+		if !agrees(*o, t.row) {
+			*o = t.row
+		}
+		o.State, o.LastCall = storage.OrderUnknown, t.id
+		if !made {
+			return true
+		}
+	}
+	if made {
 		return exists(o, gjson.GetBytes(res.Body, "code_url").String(), gjson.GetBytes(res.Body, "prepay_id").String())
 	}
 	if o.State != storage.OrderIntended && o.State != storage.OrderUnknown {
 		return false
 	}
 	switch {
-	case known && before == nil:
-		// Rejected, or never sent, and no earlier call could have made it: the
+	case known && o.LastCall != t.id:
+		return false // another call has begun since; this rejection proves nothing about it
+	case known && t.before == nil:
+		// Rejected, or never sent, and no other call could have made it: the
 		// number is free again.
 		o.State = storage.OrderRejected
 		return true
-	case known && before.State == storage.OrderRegistered:
-		*o = *before // what was registered stands
+	case known && t.before.State == storage.OrderRegistered:
+		*o = *t.before // what was registered stands
 		return true
 	case known:
 		return false // an earlier call is unknown still; this rejection proves nothing about it

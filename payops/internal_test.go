@@ -144,7 +144,7 @@ func TestAddFen(t *testing.T) {
 }
 
 func TestKeyLocks(t *testing.T) {
-	var l keyLocks
+	var l Locks
 	key := func(n int) storage.OrderKey { return storage.OrderKey{Mchid: "1", Number: fmt.Sprint(n)} }
 	ctx := context.Background()
 

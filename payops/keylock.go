@@ -9,11 +9,12 @@ import (
 	"github.com/caddy-wechatpay/caddy-wechatpay/storage"
 )
 
-// keyLocks lets one call at a time at each order number of this process. The
-// ledger alone decides between processes; the locks make a repeat wait for the
-// running call instead of racing it, and close the gap between looking up whose
-// number it is and taking it. The zero value is ready.
-type keyLocks struct {
+// Locks lets one call at a time at each number. The ledger alone decides between
+// processes; the locks make a repeat wait for the running call instead of racing
+// it, and close the gap between looking up whose number it is and taking it. Those
+// that write into one ledger in one process share one Locks. It is safe for
+// concurrent use; the zero value is ready, and it must not be copied.
+type Locks struct {
 	mu    sync.Mutex
 	locks map[storage.OrderKey]*keyLock
 }
@@ -24,7 +25,7 @@ type keyLock struct {
 }
 
 // lock takes all keys, in an order of its own, or none when ctx ends first.
-func (l *keyLocks) lock(ctx context.Context, keys ...storage.OrderKey) (unlock func(), err error) {
+func (l *Locks) lock(ctx context.Context, keys ...storage.OrderKey) (unlock func(), err error) {
 	keys = slices.Clone(keys)
 	slices.SortFunc(keys, func(a, b storage.OrderKey) int {
 		return cmp.Or(cmp.Compare(a.Mchid, b.Mchid), cmp.Compare(a.SubMchid, b.SubMchid), cmp.Compare(a.Number, b.Number))
@@ -50,7 +51,7 @@ func (l *keyLocks) lock(ctx context.Context, keys ...storage.OrderKey) (unlock f
 	return unlock, nil
 }
 
-func (l *keyLocks) acquire(key storage.OrderKey) chan struct{} {
+func (l *Locks) acquire(key storage.OrderKey) chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.locks == nil {
@@ -65,7 +66,7 @@ func (l *keyLocks) acquire(key storage.OrderKey) chan struct{} {
 	return k.held
 }
 
-func (l *keyLocks) release(key storage.OrderKey, held bool) {
+func (l *Locks) release(key storage.OrderKey, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.locks[key]

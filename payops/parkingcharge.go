@@ -55,10 +55,10 @@ func (a *API) charge(w http.ResponseWriter, q *request) *refusal {
 	}
 
 	number := numberMemo(operation.SpaceOrder, key.Mchid, key.SubMchid, key.Number)
-	var before *storage.Order // that this call goes on with; nil for a new one
+	var try attempt
 	a.signAhead(q, q.path, d.body)
 	id, refused := a.beginRows(q, storage.Keys{Order: key, Memos: []string{number, stayKey}}, key, func(rows *storage.Rows) error {
-		before = nil
+		try = attempt{}
 		if rows.Memos[number] != nil {
 			return numberTaken() // by an order that is kept as a number alone
 		}
@@ -71,7 +71,7 @@ func (a *API) charge(w http.ResponseWriter, q *request) *refusal {
 				return conflict(RuleContent, "the number is in use with another amount, payee, appid or parking_id; a new charge needs a new number")
 			}
 			prior := *known
-			before = &prior
+			try.before = &prior
 			switch known.State {
 			case storage.OrderRegistered:
 				order := d.order
@@ -82,6 +82,7 @@ func (a *API) charge(w http.ResponseWriter, q *request) *refusal {
 			case storage.OrderCreated, storage.OrderRejected, storage.OrderPaid, storage.OrderClosed:
 			}
 		}
+		try.begins(rows)
 		return a.claim(rows, stayKey, d)
 	})
 	if refused != nil {
@@ -103,7 +104,7 @@ func (a *API) charge(w http.ResponseWriter, q *request) *refusal {
 		if rows.Order == nil {
 			return false
 		}
-		changed := created(rows.Order, before, res, known)
+		changed := try.ended(rows.Order, res, known)
 		if known && res.Outcome == send.Succeeded {
 			moved, _ := said.apply(rows.Order)
 			changed = changed || moved

@@ -57,6 +57,7 @@ type rigOptions struct {
 	mutate  func(*merchant.Config)
 
 	store  storage.Ledger // default: the rig's memLedger
+	locks  *payops.Locks  // default: the API's own
 	rules  guard.Policy
 	limits map[string]guard.Limit
 	now    func() time.Time // default: time.Now
@@ -110,6 +111,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		Rules: o.rules, Limits: o.limits,
 		Merchant: m, Ledger: o.store, Callers: o.callers, HTTP: client, Observer: g.observer, Logger: o.log,
 		Now:     now,
+		Locks:   o.locks,
 		Timeout: o.timeout, Attempt: o.attempt, RefundWait: o.wait, MaxDownload: o.maxDownload, DownloadTimeout: o.downloadTimeout,
 		LedgerChanged: func(_ context.Context, key storage.OrderKey) {
 			g.mu.Lock()
