@@ -124,6 +124,11 @@ func (g *gateway) finish() {
 	if err := g.runner.Stop(work); err != nil {
 		g.log.Debug("queries under way were cut off; they will be asked again", "error", err)
 	}
+	for _, h := range g.app.apis {
+		if api := h.api.Load(); api != nil {
+			api.Wait(work) // parking exits that were answered at their deadline
+		}
+	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	if err := g.dispatcher.Stop(ctx); err != nil {
