@@ -209,26 +209,36 @@ func (a *API) fillMember(d *numberedDraft, o object, name string) *refusal {
 	return nil
 }
 
-// subMchidOf returns the sub-merchant that a request states in its body, its
-// path or its query; "" for none.
+// subMchidOf returns the sub-merchant that a request states where its operation has
+// it; "" for none. A sub_mchid elsewhere is no part of the number's name: WeChat Pay
+// does not look at it, and takes the number for the same. Two different ones are
+// refused.
 func subMchidOf(q *request, o object) (string, *refusal) {
-	const name = "sub_mchid"
 	values, err := url.ParseQuery(q.query)
 	if err != nil {
 		return "", badRequest(RulePath, "the query cannot be read")
 	}
-	sub, ok := o.text(name)
+	body, ok := o.text(subMchid)
 	if !ok {
-		return "", badRequest(RuleMchid, name+" must be a string")
+		return "", badRequest(RuleMchid, subMchid+" must be a string")
 	}
-	for _, stated := range slices.Concat(values[name], q.op.Named(name)) {
-		if sub != "" && stated != sub {
-			return "", badRequest(RuleMchid, name+" is stated twice, and not the same")
+	stated := map[operation.SubMchidPlace]string{}
+	one := ""
+	for place, texts := range map[operation.SubMchidPlace][]string{
+		operation.SubMchidInBody: {body}, operation.SubMchidInQuery: values[subMchid], operation.SubMchidInPath: q.op.Named(subMchid),
+	} {
+		for _, text := range texts {
+			if text != "" && !either(one, text) {
+				return "", badRequest(RuleMchid, subMchid+" is stated twice, and not the same")
+			}
+			if text != "" {
+				one, stated[place] = text, text
+			}
 		}
-		sub = stated
 	}
+	sub := stated[q.op.SubMchid]
 	if sub != "" && !validMchid(sub) {
-		return "", badRequest(RuleMchid, name+" must be the digits of a sub-merchant's number")
+		return "", badRequest(RuleMchid, subMchid+" must be the digits of a sub-merchant's number")
 	}
 	return sub, nil
 }

@@ -129,6 +129,13 @@ func TestNumbersOfTwoOperations(t *testing.T) {
 	}
 	use("a transfer", transferPath, transferBody("T1", "100"), 200)
 	use("another operation, same number", transferPath+"/pre-transfer-with-authorization", transferBody("T1", "100"), 409)
+	for _, elsewhere := range []struct{ name, target, body string }{
+		{"a member that the operation has not", transferPath, strings.Replace(transferBody("T1", "200"), "{", `{"sub_mchid":"1",`, 1)},
+		{"a parameter that the operation has not", transferPath + "?sub_mchid=2", transferBody("T1", "200")},
+		{"a member of a member", transferPath, strings.Replace(transferBody("T1", "200"), "{", `{"scene":{"sub_mchid":"1900000109"},`, 1)},
+	} {
+		use(elsewhere.name, elsewhere.target, elsewhere.body, 409)
+	}
 	use("a sub-merchant's", partnerTransferPath, partner("1900000109"), 200)
 	use("another sub-merchant's", partnerTransferPath, partner("1900000108"), 200)
 	use("a sharing", sharingPath, sharingBody("T1", "42n20261122"), 200)
