@@ -1,9 +1,11 @@
 package payops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/tidwall/gjson"
 
@@ -27,6 +29,17 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 	if refused != nil {
 		return refused
 	}
+	var told *guard.Payment // by WeChat Pay, of what the ledger does not know
+	if order == nil {
+		if told, order, refused = a.unlisted(q.live, &d.refund); refused != nil {
+			return refused
+		}
+	}
+	limit := a.limits[q.caller.Name]
+	if order == nil && told == nil && limit.RefundPerOrder != 0 {
+		return overLimit(guard.LimitRefundPerOrder, "the caller's refunds are limited, and neither the ledger nor WeChat Pay tells which payment it is", 0)
+	}
+	d.tallies = d.refund.Tallies()
 	next, refused := a.payersTurn(q.live, order)
 	if refused != nil {
 		return refused
@@ -35,6 +48,8 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 	locked := []storage.OrderKey{{Mchid: d.refund.Key.Mchid, SubMchid: d.refund.Key.SubMchid, Number: "refund " + d.refund.Key.OutRefundNo}}
 	if order != nil {
 		locked = append(locked, order.Key)
+	} else {
+		locked = append(locked, storage.OrderKey{Mchid: d.refund.Key.Mchid, Number: d.tallies[0]})
 	}
 	unlock, err := a.locks.lock(q.live, locked...)
 	if err != nil {
@@ -42,7 +57,7 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 	}
 	defer unlock()
 
-	facts, refused := a.refundFacts(q.live, d, order)
+	facts, refused := a.refundFacts(q.live, d, order, told)
 	if refused != nil {
 		return refused
 	}
@@ -50,9 +65,8 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 	if order != nil {
 		keys.Order = order.Key
 	}
-	limit := a.limits[q.caller.Name]
 	counts := newRefundCounts(d.refund.Key.Mchid, q.caller.Name, limit, &facts, a.now())
-	keys.Memos = counts.keys()
+	keys.Memos = append(counts.keys(), d.tallies...)
 	var before *storage.Refund // that this call goes on with; nil for a new one
 	var result guard.Result
 	id, refused := a.beginRows(q, keys, d.refund.Order, func(rows *storage.Rows) error {
@@ -66,15 +80,12 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 		return refused
 	}
 	a.tell(w, result)
-	if order == nil && limit.RefundPerOrder != 0 {
-		w.Header().Add(headerUnchecked, string(guard.LimitRefundPerOrder))
-	}
 
 	res := a.send(q, id, q.path, d.body, true)
 	known := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
 	rejected := before == nil && known && res.Outcome != send.Succeeded
 	counts.ended(res.Status >= http.StatusBadRequest, rejected, a.now())
-	keys.Memos = counts.keys()
+	keys.Memos = append(counts.keys(), d.tallies...)
 	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
 		counts := *counts
 		if rejected && rows.Refund != nil && rows.Refund.Call != id {
@@ -83,7 +94,7 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 		if err := counts.settle(rows.Memos, d.refund.Amount); err != nil {
 			a.log.Error("what refunds count is not written", "error", err)
 		}
-		return rows.Refund != nil && a.applied(rows.Refund, rows.Order, id, before, res, known)
+		return rows.Refund != nil && a.applied(rows, id, before, res, known)
 	})
 	if d.order.ForeignNotifyURL {
 		w.Header().Add(headerWarning, warningForeign)
@@ -99,13 +110,13 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 // already.
 func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, limit guard.Limit, counts *refundCounts) (before *storage.Refund, result guard.Result, refused *refusal) {
 	facts.Known = rows.Refund
-	if rows.Order != nil && facts.Payment != nil {
-		payment := *facts.Payment
-		payment.Refunds = rows.Order.RefundsOf(d.refund.Order)
-		facts.Payment = &payment
-	}
-	now := counts.at
+	payment := *facts.Payment
 	var err error
+	if payment.Refunds, err = rows.RefundsOf(d.refund.Order, d.tallies); err != nil {
+		return nil, result, a.ledgerRefusal(err)
+	}
+	facts.Payment = &payment
+	now := counts.at
 	if facts.FailureWait, facts.OldWait, err = counts.waits(rows.Memos); err != nil {
 		return nil, result, a.ledgerRefusal(err)
 	}
@@ -113,14 +124,8 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 	if result.Refusal != nil {
 		return nil, result, ruledOut(result.Refusal)
 	}
-	if !facts.Reserved() {
-		var refunded storage.Fen
-		if facts.Payment != nil {
-			refunded = facts.Payment.Refunds.Total
-		}
-		if !limit.WithinOrder(refunded, d.refund.Amount) {
-			return nil, result, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)
-		}
+	if !facts.Reserved() && !limit.WithinOrder(payment.Refunds.Total, d.refund.Amount) {
+		return nil, result, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)
 	}
 	fresh := rows.Refund == nil || rows.Refund.State == storage.RefundRejected
 	spend := storage.Fen(0)
@@ -138,8 +143,8 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 		refund := d.refund
 		refund.CreatedAt, refund.UpdatedAt, refund.Call = now, now, rows.Call.ID
 		rows.Refund = &refund
-		if rows.Order != nil {
-			rows.Order.Reserve(&refund)
+		if err := rows.ReserveRefund(d.tallies, now); err != nil {
+			return nil, result, a.ledgerRefusal(err)
 		}
 	default:
 		prior := *rows.Refund
@@ -149,8 +154,8 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 			rows.Refund.UpdatedAt = now // a call is on its way again, see settled
 		}
 	}
+	rows.RefundApplied(now)
 	if rows.Order != nil {
-		rows.Order.Applied(rows.Refund, now)
 		rows.Order.UpdatedAt = now
 	}
 	return before, result, nil
@@ -160,7 +165,8 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 // on in the meantime (a callback, a query) stays where it is. Only a rejection of
 // the first and only call for it frees the number: one that began before call, or
 // since, may have made the refund, whichever gateway sent it.
-func (a *API) applied(r *storage.Refund, order *storage.Order, call string, before *storage.Refund, res send.Result, known bool) (changed bool) {
+func (a *API) applied(rows *storage.Rows, call string, before *storage.Refund, res send.Result, known bool) (changed bool) {
+	r := rows.Refund
 	switch {
 	case known && res.Outcome == send.Succeeded:
 		answer := gjson.ParseBytes(res.Body)
@@ -174,19 +180,19 @@ func (a *API) applied(r *storage.Refund, order *storage.Order, call string, befo
 		}
 		switch r.State {
 		case storage.RefundIntended, storage.RefundUnknown, storage.RefundRejected:
-			return r.MoveTo(storage.RefundProcessing, order, a.now()) || changed
+			return rows.MoveRefund(storage.RefundProcessing, a.now()) || changed
 		case storage.RefundProcessing, storage.RefundSuccess, storage.RefundAbnormal, storage.RefundClosed:
 		}
 		return changed
 	case known && before == nil && r.Call == call:
-		return r.MoveTo(storage.RefundRejected, order, a.now())
+		return rows.MoveRefund(storage.RefundRejected, a.now())
 	case known:
 		return false // another call is open still; this rejection proves nothing about it
 	}
 	if r.Call != call {
 		r.Call, r.UpdatedAt, changed = call, a.now(), true
 	}
-	return r.MoveTo(storage.RefundUnknown, order, a.now()) || changed
+	return rows.MoveRefund(storage.RefundUnknown, a.now()) || changed
 }
 
 // orderOf finds the ledger's order that a refund is of, and completes the refund
@@ -242,9 +248,10 @@ func (a *API) orderOf(ctx context.Context, r *storage.Refund) (*storage.Order, *
 }
 
 // refundFacts gathers what the rules look at, and asks WeChat Pay for what the
-// ledger does not know. The caller holds the order's lock.
-func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Order) (guard.Refund, *refusal) {
-	facts := guard.Refund{Stated: d.refund}
+// ledger does not know. told is what it said of a payment without an order. The
+// caller holds the order's lock.
+func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Order, told *guard.Payment) (guard.Refund, *refusal) {
+	facts := guard.Refund{Stated: d.refund, Payment: cmp.Or(told, &guard.Payment{})}
 	known, err := a.ledger.Refund(ctx, d.refund.Key)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -252,6 +259,9 @@ func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Or
 		return facts, a.ledgerRefusal(err)
 	default:
 		facts.Known = &known
+		if known.Tally != "" && !slices.Contains(d.tallies, known.Tally) {
+			d.tallies = append(d.tallies, known.Tally) // the payment had another name then
+		}
 	}
 	if order != nil {
 		fresh, err := a.ledger.Order(ctx, order.Key)
@@ -263,8 +273,6 @@ func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Or
 		if !facts.Reserved() && !facts.WholeCombine && facts.Payment.Paid == guard.PaidUnknown {
 			a.askListed(ctx, &fresh, facts.Payment)
 		}
-	} else if !facts.Reserved() {
-		facts.Payment = a.askUnlisted(ctx, &d.refund)
 	}
 	return facts, nil
 }

@@ -1,7 +1,9 @@
 package payops
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -36,7 +38,8 @@ func paid(p *guard.Payment, found learned) {
 // askUnlisted asks WeChat Pay about a payment that the ledger does not know; nil
 // when there is no verified answer, as for sub-orders of combine orders, which
 // can be asked for by their combine order only. It completes the refund by what
-// the answer says.
+// the answer says, and notes in the ledger what that says of an order that it
+// knows under another name.
 func (a *API) askUnlisted(ctx context.Context, r *storage.Refund) *guard.Payment {
 	kind, target := storage.OrderBasic, "/v3/pay/transactions/"
 	query := "?mchid=" + r.Key.Mchid
@@ -53,6 +56,7 @@ func (a *API) askUnlisted(ctx context.Context, r *storage.Refund) *guard.Payment
 	if !res.Verified || res.Status != http.StatusOK {
 		return nil
 	}
+	a.queried(context.WithoutCancel(ctx), kind, storage.OrderKey{}, res)
 	found, ok := a.learn(kind, res.Body)
 	if !ok || found.key.SubMchid != r.Key.SubMchid || !either(found.transactionID, r.TransactionID) ||
 		r.Order.Number != "" && found.key != r.Order {
@@ -65,6 +69,27 @@ func (a *API) askUnlisted(ctx context.Context, r *storage.Refund) *guard.Payment
 	p := &guard.Payment{Amount: found.amount}
 	paid(p, found)
 	return p
+}
+
+// unlisted asks WeChat Pay about the payment of a refund that the ledger has no
+// order for, and looks the order up again by what it says. told is nil when it
+// says nothing. A repeat is not asked for: it is completed by what its first
+// application stated.
+func (a *API) unlisted(ctx context.Context, r *storage.Refund) (told *guard.Payment, order *storage.Order, refused *refusal) {
+	known, err := a.ledger.Refund(ctx, r.Key)
+	switch {
+	case err == nil && known.State.Reserves():
+		if guard.Same(&known, r) {
+			r.Order, r.TransactionID = cmp.Or(r.Order, known.Order), cmp.Or(r.TransactionID, known.TransactionID)
+		}
+		return &guard.Payment{}, nil, nil
+	case err != nil && !errors.Is(err, storage.ErrNotFound):
+		return nil, nil, a.ledgerRefusal(err)
+	}
+	if told = a.askUnlisted(ctx, r); told != nil {
+		order, refused = a.orderOf(ctx, r)
+	}
+	return told, order, refused
 }
 
 // ask sends a query of the gateway's own.

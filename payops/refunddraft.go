@@ -62,6 +62,9 @@ func readRefund(o object, mchid string) (storage.Refund, *refusal) {
 type refundDraft struct {
 	draft
 	refund storage.Refund
+	// tallies are the memos that may count refunds of the payment, see
+	// [storage.Refund.Tallies].
+	tallies []string
 }
 
 // refundDraft reads the body of an apply call and fills in what is missing.

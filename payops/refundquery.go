@@ -120,7 +120,7 @@ func (a *API) refundQueried(ctx context.Context, key storage.RefundKey, res send
 		}
 		return
 	}
-	keys := storage.Keys{Refund: key}
+	keys := storage.Keys{Refund: key, Memos: talliesOf(row)}
 	if err == nil {
 		keys.Order, err = a.ownerOf(ctx, row.Order)
 	}
@@ -146,7 +146,7 @@ func (a *API) refundQueried(ctx context.Context, key storage.RefundKey, res send
 func (a *API) refundLearned(rows *storage.Rows, answer gjson.Result, exists bool) (changed bool) {
 	r, now := rows.Refund, a.now()
 	if !exists {
-		return now.Sub(r.UpdatedAt) >= settled && r.MoveTo(storage.RefundRejected, rows.Order, now)
+		return now.Sub(r.UpdatedAt) >= settled && rows.MoveRefund(storage.RefundRejected, now)
 	}
 	if id := answer.Get("refund_id").String(); r.RefundID == "" && validRefundNumber(id) {
 		r.RefundID, changed = id, true
@@ -154,7 +154,7 @@ func (a *API) refundLearned(rows *storage.Rows, answer gjson.Result, exists bool
 	if id := answer.Get("transaction_id").String(); r.TransactionID == "" && validTransactionID(id) {
 		r.TransactionID, changed = id, true
 	}
-	return r.MoveTo(refundState(answer.Get("status").String()), rows.Order, now) || changed
+	return rows.MoveRefund(refundState(answer.Get("status").String()), now) || changed
 }
 
 // refundContradicted reports whether an answer is about another refund than the
@@ -172,6 +172,14 @@ func refundContradicted(r *storage.Refund, answer gjson.Result) bool {
 		!either(amount.Get("currency").String(), r.Currency) ||
 		!either(answer.Get("refund_id").String(), r.RefundID) ||
 		!either(answer.Get("transaction_id").String(), r.TransactionID)
+}
+
+// talliesOf names the memo that counts a refund; none where its order does.
+func talliesOf(r storage.Refund) []string {
+	if r.Tally == "" {
+		return nil
+	}
+	return []string{r.Tally}
 }
 
 // ownerOf names the order that has the payment; zero when the ledger has none.
@@ -230,7 +238,7 @@ func (a *API) abnormalRefund(w http.ResponseWriter, q *request) *refusal {
 	case known && row.State != storage.RefundAbnormal, !known:
 		w.Header().Add(headerUnchecked, string(RuleNotAbnormal))
 	}
-	keys := storage.Keys{Refund: key}
+	keys := storage.Keys{Refund: key, Memos: talliesOf(row)}
 	if keys.Order, err = a.ownerOf(q.live, row.Order); err != nil {
 		return a.ledgerRefusal(err)
 	}
@@ -243,7 +251,7 @@ func (a *API) abnormalRefund(w http.ResponseWriter, q *request) *refusal {
 	done := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
 	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
 		return done && res.Outcome == send.Succeeded && rows.Refund != nil &&
-			rows.Refund.MoveTo(storage.RefundProcessing, rows.Order, a.now())
+			rows.MoveRefund(storage.RefundProcessing, a.now())
 	})
 	if !written {
 		w.Header().Add(headerWarning, warningLedger)

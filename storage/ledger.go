@@ -165,6 +165,9 @@ type Refund struct {
 	// Call is the id of the apply call that began last, or ended last with an
 	// unknown outcome: no earlier call's rejection frees the number.
 	Call string `json:"call,omitempty"`
+	// Tally is the key of the memo that counts it, see [Refund.Tallies]; "" when its
+	// order does.
+	Tally string `json:"tally,omitempty"`
 
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`

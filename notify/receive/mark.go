@@ -26,15 +26,18 @@ func (r *Receiver) mark(ctx context.Context, e *event.Event, j *judgement) error
 	var change func(*storage.Rows) error
 	switch order, refund := j.facts.Order, j.facts.Refund; {
 	case e.Kind == event.Refund && refund != nil:
-		if !markRefund(new(*refund), nil, e, now) {
+		if !markRefund(&storage.Rows{Refund: new(*refund)}, e, now) {
 			return nil
 		}
 		keys = storage.Keys{Refund: refund.Key}
+		if refund.Tally != "" {
+			keys.Memos = []string{refund.Tally}
+		}
 		if order != nil {
 			keys.Order = order.Key
 		}
 		change = func(rows *storage.Rows) error {
-			if rows.Refund == nil || !markRefund(rows.Refund, rows.Order, e, now) {
+			if rows.Refund == nil || !markRefund(rows, e, now) {
 				return errMarked
 			}
 			return nil
@@ -55,7 +58,10 @@ func (r *Receiver) mark(ctx context.Context, e *event.Event, j *judgement) error
 	default:
 		return nil
 	}
-	if err := r.store.Change(ctx, keys, change); err != nil && !errors.Is(err, errMarked) {
+	switch err := r.store.Change(ctx, keys, change); {
+	case errors.Is(err, errMarked):
+	case errors.Is(err, storage.ErrNumberTaken): // a rejected order's, which stays one
+	default:
 		return err
 	}
 	return nil
@@ -103,10 +109,10 @@ func markPaid(order *storage.Order, e *event.Event, now time.Time) bool {
 }
 
 // markRefund moves a refund to where the event says, unless it is final. A
-// refund that WeChat closed no longer counts against its order. It reports
+// refund that WeChat closed no longer counts against its payment. It reports
 // whether it changed anything.
-func markRefund(refund *storage.Refund, order *storage.Order, e *event.Event, now time.Time) bool {
-	changed := false
+func markRefund(rows *storage.Rows, e *event.Event, now time.Time) bool {
+	refund, changed := rows.Refund, false
 	if refund.RefundID == "" && e.RefundID != "" {
 		refund.RefundID = e.RefundID
 		changed = true
@@ -115,7 +121,7 @@ func markRefund(refund *storage.Refund, order *storage.Order, e *event.Event, no
 		refund.TransactionID = e.TransactionID
 		changed = true
 	}
-	if refund.MoveTo(refundState(e.State), order, now) {
+	if rows.MoveRefund(refundState(e.State), now) {
 		changed = true
 	}
 	if changed {

@@ -75,8 +75,9 @@ type Payment struct {
 	Amount storage.Money // zero Total: not known
 	Paid   Paid
 	PaidAt time.Time // zero: not known
-	// Listed: the ledger has the order, and Refunds are all that went through the
-	// gateway; not so for what only WeChat Pay told of.
+	// Listed: the ledger has the order. Refunds are all that went through the
+	// gateway under a name of the payment that is known now: of a payment that is
+	// not listed, there may be others.
 	Listed  bool
 	Refunds storage.Refunds
 }

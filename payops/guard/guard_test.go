@@ -168,6 +168,7 @@ var cases = []struct {
 	{RefundTotal, "more than its own total", refunding(func(r *Refund) { r.Stated.Amount = 101; r.Payment = nil }), Refuse, 0},
 	{RefundTotal, "no payment known", refunding(func(r *Refund) { r.Payment = nil }), Unchecked, 0},
 	{RefundTotal, "amount not known", refunding(func(r *Refund) { r.Payment.Amount.Total = 0 }), Unchecked, 0},
+	{RefundTotal, "amount not known, more than its own total", refunding(func(r *Refund) { r.Payment.Amount.Total, r.Stated.Amount = 0, 81 }), Refuse, 0},
 	{RefundTotal, "earlier refunds not known", refunding(func(r *Refund) { r.Payment.Listed = false }), Unchecked, 0},
 	{RefundTotal, "wrong by WeChat Pay's word", refunding(func(r *Refund) { r.Payment.Listed, r.Payment.Amount.Total = false, 99 }), Refuse, 0},
 	{RefundTotal, "repeat of all", refunding(func(r *Refund) { known(storage.RefundUnknown)(r); r.Payment.Refunds.Total = 100 }), Pass, 0},
@@ -180,6 +181,7 @@ var cases = []struct {
 	{RefundCount, "the fiftieth", refunding(func(r *Refund) { r.Payment.Refunds.Count = 49 }), Pass, 0},
 	{RefundCount, "the fifty-first", refunding(func(r *Refund) { r.Payment.Refunds.Count = 50 }), Refuse, 0},
 	{RefundCount, "repeat of the fiftieth", refunding(func(r *Refund) { known(storage.RefundProcessing)(r); r.Payment.Refunds.Count = 50 }), Pass, 0},
+	{RefundCount, "not known, the fifty-first", refunding(func(r *Refund) { r.Payment.Listed, r.Payment.Refunds.Count = false, 50 }), Refuse, 0},
 	{RefundCount, "not known", refunding(func(r *Refund) { r.Payment.Listed = false }), Unchecked, 0},
 
 	{RefundSameNumber, "nothing open", refunding(nil), Pass, 0},
@@ -202,6 +204,10 @@ var cases = []struct {
 	{RefundInterval, "a moment less", refunding(func(r *Refund) { r.Payment.Refunds.LastAt = now.Add(1 - RefundEvery) }), Refuse, 1},
 	{RefundInterval, "the same number at once", refunding(func(r *Refund) { r.Payment.Refunds.LastNo, r.Payment.Refunds.LastAt = "R2", now }), Pass, 0},
 	{RefundInterval, "the first", refunding(func(r *Refund) { r.Payment.Refunds = storage.Refunds{} }), Pass, 0},
+	{RefundInterval, "not listed, a moment less", refunding(func(r *Refund) {
+		r.Payment.Listed, r.Payment.Refunds.LastAt = false, now.Add(1-RefundEvery)
+	}), Refuse, 1},
+	{RefundInterval, "not listed, a minute", refunding(func(r *Refund) { r.Payment.Listed = false }), Unchecked, 0},
 	{RefundInterval, "not known", refunding(func(r *Refund) { r.Payment = nil }), Unchecked, 0},
 
 	{RefundFailures, "few", refunding(nil), Pass, 0},

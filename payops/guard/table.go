@@ -327,6 +327,8 @@ func refundTotal(f Facts) Finding {
 	switch {
 	case p == nil:
 		return finding
+	case p.Amount.Total == 0 && f.Refund.Stated.Amount > f.Refund.Stated.Total-p.Refunds.Total:
+		return refuse()
 	case p.Amount.Total == 0:
 		return unchecked()
 	case f.Refund.Stated.Total != p.Amount.Total, f.Refund.Stated.Amount > p.Amount.Total-p.Refunds.Total:
@@ -353,10 +355,12 @@ func refundCount(f Facts) Finding {
 	switch {
 	case p == nil:
 		return finding
+	case p.Refunds.Count >= MaxRefunds:
+		return refuse()
 	case !p.Listed:
 		return unchecked()
 	}
-	return refuseIf(p.Refunds.Count >= MaxRefunds)
+	return pass()
 }
 
 // refundSameNumber keeps to the number after an error or an unknown outcome: as
@@ -379,16 +383,22 @@ func refundSameNumber(f Facts) Finding {
 }
 
 func refundInterval(f Facts) Finding {
-	switch r := f.Refund; {
+	r := f.Refund
+	switch {
 	case r == nil:
 		return pass()
-	case r.Payment == nil || !r.Payment.Listed:
+	case r.Payment == nil:
 		return unchecked()
-	case r.Payment.Refunds.LastNo == "" || r.Payment.Refunds.LastNo == r.Stated.Key.OutRefundNo:
-		return pass()
-	default:
-		return wait(r.Payment.Refunds.LastAt.Add(RefundEvery).Sub(f.Now))
 	}
+	if refunds := r.Payment.Refunds; refunds.LastNo != "" && refunds.LastNo != r.Stated.Key.OutRefundNo {
+		if finding := wait(refunds.LastAt.Add(RefundEvery).Sub(f.Now)); finding.Verdict != Pass {
+			return finding
+		}
+	}
+	if !r.Payment.Listed {
+		return unchecked()
+	}
+	return pass()
 }
 
 func refundFailures(f Facts) Finding {
