@@ -3,6 +3,7 @@ package payops
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -164,19 +165,35 @@ func (t *attempt) ended(o *storage.Order, res send.Result, known bool) bool {
 	switch {
 	case known && o.LastCall != t.id:
 		return false // another call has begun since; this rejection proves nothing about it
-	case known && t.before == nil:
+	case known && t.before != nil && t.before.State == storage.OrderRegistered:
+		*o = *t.before // what was registered stands
+		return true
+	case known && t.before != nil:
+		return false // an earlier call is unknown still; this rejection proves nothing about it
+	case known && !numberInUse(res):
 		// Rejected, or never sent, and no other call could have made it: the
 		// number is free again.
 		o.State = storage.OrderRejected
 		return true
-	case known && t.before.State == storage.OrderRegistered:
-		*o = *t.before // what was registered stands
-		return true
-	case known:
-		return false // an earlier call is unknown still; this rejection proves nothing about it
 	}
-	o.State = storage.OrderUnknown
+	o.State = storage.OrderUnknown // the agenda, or who asks first, finds out what is there
 	return true
+}
+
+// numberInUse reports whether a rejection says that WeChat Pay has an order under
+// the number: another one than the ledger knows of, which somebody may pay, or has.
+func numberInUse(res send.Result) bool {
+	if res.Outcome != send.Rejected {
+		return false
+	}
+	switch errorCode(res.Body) {
+	case "OUT_TRADE_NO_USED", "ORDERPAID", "ORDER_PAID", "ORDER_CLOSED", "ORDERCLOSED", "ORDER_REVERSED", "ORDERREVERSED", "ALREADY_EXISTS":
+		return true
+	case "INVALID_REQUEST":
+		message := gjson.GetBytes(res.Body, "message").String()
+		return strings.Contains(message, "订单号重复") || strings.Contains(message, "订单已")
+	}
+	return false
 }
 
 // exists notes that WeChat Pay has the order, and its newest code_url or

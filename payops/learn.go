@@ -170,7 +170,7 @@ func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
 			changed = reversed(o)
 		}
 	case storage.OrderCreated:
-		if o.State == storage.OrderIntended || o.State == storage.OrderUnknown {
+		if o.State == storage.OrderIntended || o.State == storage.OrderUnknown || o.State == storage.OrderRejected {
 			o.State, changed = storage.OrderCreated, true
 		}
 	case storage.OrderIntended, storage.OrderUnknown, storage.OrderRejected, storage.OrderRegistered:

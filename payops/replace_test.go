@@ -198,12 +198,11 @@ func TestReplaceOthers(t *testing.T) {
 	replacing := func(number string) *http.Response {
 		return g.do("POST", checkoutPath, `{"way":"native","description":"x","amount":{"total":7},"replaces":"`+number+`"}`)
 	}
-	put("REJECTED", storage.OrderRejected, "")
 	put("CLOSED", storage.OrderClosed, "")
 	put("REGISTERED", storage.OrderRegistered, storage.OriginRegistered)
 	put("PAID00", storage.OrderPaid, "")
 	put("COMBINED", storage.OrderCreated, "", storage.SubOrder{Mchid: mchid, OutTradeNo: "S00001"}, storage.SubOrder{Mchid: mchid, OutTradeNo: "S00002"})
-	for number, want := range map[string]string{"REJECTED": "rejected", "CLOSED": "closed", "REGISTERED": "closed"} {
+	for number, want := range map[string]string{"CLOSED": "closed", "REGISTERED": "closed"} {
 		r := replacing(number)
 		if body := text(t, r); r.StatusCode != 201 || gjson.Get(body, "replaced.state").String() != want {
 			t.Error(number, r.StatusCode, body)

@@ -40,6 +40,7 @@ type inSandbox struct {
 	api      *payops.API
 	platform *sandbox.Platform
 	ledger   storage.Ledger
+	merchant *merchant.Merchant
 }
 
 func newInSandbox(t *testing.T, mode sandbox.KeyMode) *inSandbox {
@@ -63,17 +64,23 @@ func newInSandbox(t *testing.T, mode sandbox.KeyMode) *inSandbox {
 	m.Start(nil)
 	t.Cleanup(m.Stop)
 	<-arrived.arrived
-	s := &inSandbox{t: t, platform: p, ledger: storagetest.NewModel(nil)}
+	s := &inSandbox{t: t, platform: p, ledger: storagetest.NewModel(nil), merchant: m}
+	s.open()
+	return s
+}
+
+// open makes the API over the ledger.
+func (s *inSandbox) open() {
+	s.t.Helper()
 	callers, err := caller.New(mchid, []caller.Config{
 		{Name: "shop", Token: merchant.NewSecret("all-token"), Allow: []string{"pay", "combine", "query", "close", "refund"}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	if s.api, err = payops.New(payops.Config{Merchant: m, Ledger: s.ledger, Callers: callers}); err != nil {
-		t.Fatal(err)
+	if s.api, err = payops.New(payops.Config{Merchant: s.merchant, Ledger: s.ledger, Callers: callers}); err != nil {
+		s.t.Fatal(err)
 	}
-	return s
 }
 
 // answerAll is a merchant that takes every callback.

@@ -62,7 +62,7 @@ func Check(f Facts) Finding {
 		return Finding{Verdict: NotChecked}
 	}
 	order := f.Order
-	if order != nil && order.State == storage.OrderRejected {
+	if order != nil && order.State == storage.OrderRejected && !revives(e, order, f.Owner) {
 		// WeChat refused this order, and its number is free again: whoever used
 		// it since, it was not what the row says.
 		order = nil
@@ -80,6 +80,12 @@ func Check(f Facts) Finding {
 		finding.Verdict = Agrees
 	}
 	return finding
+}
+
+// revives says whether the event is the payment of exactly what a rejected order
+// asked for: somebody made it after all.
+func revives(e *event.Event, order, owner *storage.Order) bool {
+	return e.Kind.IsPayment() && statesAmount(e, order, nil) && contradiction(e, order, owner, nil) == ""
 }
 
 // contradiction names the first field that contradicts, "" when none does.

@@ -87,7 +87,12 @@ func TestCheck(t *testing.T) {
 	rows := []row{
 		{name: "basic agrees", text: basicText, order: basicOrder(), want: Agrees},
 		{name: "basic unknown", text: basicText, want: Unknown},
-		{name: "rejected order", text: basicText, order: basicOrder(), change: rejected, want: Unknown},
+		{name: "rejected order", text: basicText, order: basicOrder(), change: rejected, want: Agrees},
+		{name: "rejected order, another's transaction", text: basicText, order: basicOrder(), change: rejected, owner: &storage.Order{Key: key("", "N2")}, want: Contradicts, field: "transaction_id"},
+		{name: "rejected order, amount absent", text: basicText, from: `"amount":{"total":100,"payer_total":100,"currency":"CNY","payer_currency":"CNY"}`, to: `"attach":""`, order: basicOrder(), change: rejected, want: Unknown},
+		{name: "rejected order, a sub-order's number", text: basicText, from: "N1", to: "A", order: combineOrder(), change: rejected, want: Unknown},
+		{name: "rejected combine order", text: combineText, order: combineOrder(), change: rejected, want: Agrees},
+		{name: "refund of a rejected order", text: refundText, order: basicOrder(), change: rejected, want: Unknown},
 		{name: "rejected order, other amount", text: basicText, from: `"total":100`, to: `"total":1`, order: basicOrder(), change: rejected, want: Unknown},
 		{name: "total -1", text: basicText, from: `"total":100`, to: `"total":99`, order: basicOrder(), want: Contradicts, field: "amount.total"},
 		{name: "total +1", text: basicText, from: `"total":100`, to: `"total":101`, order: basicOrder(), want: Contradicts, field: "amount.total"},
@@ -193,7 +198,7 @@ func TestCheck(t *testing.T) {
 			if got.Verdict != r.want || got.Field != r.field {
 				t.Errorf("got %d %q, want %d %q", got.Verdict, got.Field, r.want, r.field)
 			}
-			if want := r.order != nil && r.order.State != storage.OrderRejected && r.want != NotChecked; got.OrderKnown != want {
+			if want := r.order != nil && (r.order.State != storage.OrderRejected || r.want == Agrees) && r.want != NotChecked; got.OrderKnown != want {
 				t.Errorf("order known: %t", got.OrderKnown)
 			}
 		})

@@ -81,6 +81,26 @@ func TestKnownOrderIsMarkedPaid(t *testing.T) {
 	}
 }
 
+// An order that was rejected and is paid after all is known to be paid; one that is
+// paid otherwise than the row says is another one.
+func TestRejectedOrderIsMarkedPaid(t *testing.T) {
+	for total, state := range map[int]storage.OrderState{100: storage.OrderPaid, 99: storage.OrderRejected} {
+		b := newBench(t)
+		rejected := created("1001", 100)
+		rejected.State = storage.OrderRejected
+		b.know(rejected)
+		if a := b.take(t, commitRoute(), "TRANSACTION.SUCCESS", basic("1001", total)); a.Status != 200 {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		if got := b.store.only(t).AmountCheck; (got == storage.AmountMatched) != (total == 100) {
+			t.Errorf("amount check %s", got)
+		}
+		if order := b.order("1001"); order.State != state {
+			t.Errorf("order %+v", order)
+		}
+	}
+}
+
 // A process that dies between accepting and marking leaves a duplicate to mark.
 func TestDuplicateMarksTheOrder(t *testing.T) {
 	b := newBench(t)

@@ -58,6 +58,15 @@ func (rs *Resources) closeOrder(r *Request) Response {
 	if _, response, done := r.Begin(0); done {
 		return response
 	}
+	if order.State == storage.OrderRejected {
+		var known bool
+		if order, known, refused = rs.asked(r, order); refused.Refused() {
+			return refused
+		}
+		if !known {
+			return closed(order)
+		}
+	}
 	if settledState(order.State) {
 		return closed(order)
 	}
@@ -72,8 +81,10 @@ func (rs *Resources) closeOrder(r *Request) Response {
 }
 
 // settledState reports whether nobody can pay the order any more, or somebody has.
+// A rejected order is not settled by that: another one may have been made under
+// its number elsewhere, and WeChat Pay is asked.
 func settledState(s storage.OrderState) bool {
-	return s == storage.OrderPaid || s == storage.OrderClosed || s == storage.OrderRejected
+	return s == storage.OrderPaid || s == storage.OrderClosed
 }
 
 // closed is the answer about an order that is settled.
@@ -155,7 +166,7 @@ func (rs *Resources) closeNow(r *Request, order storage.Order) (storage.Order, R
 	switch {
 	case refused.Refused(), settledState(now.State):
 		return now, refused
-	case !known && now.State == storage.OrderRegistered:
+	case !known && (now.State == storage.OrderRegistered || now.State == storage.OrderRejected):
 		now.State = storage.OrderRejected // WeChat Pay has none: there is nothing to close
 		return now, Response{}
 	case !known:

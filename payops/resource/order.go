@@ -127,7 +127,7 @@ func (rs *Resources) showOrder(r *Request) Response {
 	}
 	order, refused := rs.order(r.Core.Live(), key)
 	if !refused.Refused() && ask {
-		order, refused = rs.asked(r, order)
+		order, _, refused = rs.asked(r, order)
 	}
 	if refused.Refused() {
 		return refused
@@ -135,16 +135,19 @@ func (rs *Resources) showOrder(r *Request) Response {
 	return respond(http.StatusOK, orderView(order))
 }
 
-// asked asks WeChat Pay about an order and returns what the ledger then has.
-func (rs *Resources) asked(r *Request, order storage.Order) (storage.Order, Response) {
+// asked asks WeChat Pay about an order and returns what the ledger then has. known
+// is false when WeChat Pay has none.
+func (rs *Resources) asked(r *Request, order storage.Order) (now storage.Order, known bool, refused Response) {
 	if order.Kind == storage.OrderParking {
-		return order, badRequest(RulePath, "a parking order is not asked for here")
+		return order, false, badRequest(RulePath, "a parking order is not asked for here")
 	}
-	if _, err := r.Core.Ask(order.Key, order.Kind); err != nil {
+	known, err := r.Core.Ask(order.Key, order.Kind)
+	if err != nil {
 		rs.Logger.Warn("an order cannot be asked for", "error", err)
-		return order, unreachable("WeChat Pay gave no verified answer about the order; nothing was changed")
+		return order, false, unreachable("WeChat Pay gave no verified answer about the order; nothing was changed")
 	}
-	return rs.order(r.Core.Live(), order.Key)
+	now, refused = rs.order(r.Core.Live(), order.Key)
+	return now, known, refused
 }
 
 // registerOrder takes in what a backend expects of an order that is made

@@ -343,7 +343,7 @@ func (x *exiting) run() Response {
 		x.judge(answer.Body)
 	case !open(answer) && answer.Header.Get(headerRefused) != "" && answer.Header.Get(headerRefused) != RuleUnreachable:
 		return answer.Response() // a rule of the gateway's: nothing was sent
-	case !charged:
+	case !charged && x.freed():
 		x.view.Outcome, x.view.Code = parking.Rejected, gjson.GetBytes(answer.Body, "code").String()
 	default:
 		x.settle(answer)
@@ -359,6 +359,13 @@ func (x *exiting) run() Response {
 func open(a Answer) bool {
 	return !a.Succeeded() && (a.Status < 400 || a.Header.Get(headerOutcome) != "" ||
 		a.Status >= 500 && (a.Header.Get(headerRefused) == "" || a.Header.Get(headerRefused) == RuleUnreachable))
+}
+
+// freed reports whether the ledger has it that a rejection left no charge behind. It
+// has not when WeChat Pay says that the number is in use.
+func (x *exiting) freed() bool {
+	order, err := x.order()
+	return err == nil && (order == nil || order.State == storage.OrderRejected || order.State == storage.OrderRegistered)
 }
 
 // settle finds out about a charge of which more than one call was on its way, the

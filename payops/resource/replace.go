@@ -23,8 +23,12 @@ func (rs *Resources) replace(r *Request, body *Checkout) (replaced *Replaced, re
 		return nil, conflict(RuleCombineOnly, "replaces names a sub-order; name its combine order"), true
 	}
 	if !settledState(order.State) {
-		if order, refused = rs.asked(r, order); refused.Refused() {
+		var known bool
+		if order, known, refused = rs.asked(r, order); refused.Refused() {
 			return nil, refused, true
+		}
+		if !known && order.State == storage.OrderRejected {
+			return &Replaced{order.Key.Number, order.State}, Response{}, false
 		}
 	}
 	if !settledState(order.State) {
