@@ -18,6 +18,9 @@ import (
 // says that there is no such refund.
 var ErrRefundNotExist = errors.New("payops: WeChat Pay knows no such refund")
 
+// ecommerceRefunds is where the refunds of 电商收付通 are, which no other path knows.
+const ecommerceRefunds = "/v3/ecommerce/refunds/"
+
 // queryRefund asks WeChat Pay about a refund for a caller. It opens no intent
 // row.
 func (a *API) queryRefund(w http.ResponseWriter, q *request) *refusal {
@@ -39,7 +42,7 @@ func (a *API) queryRefund(w http.ResponseWriter, q *request) *refusal {
 		key.OutRefundNo = q.op.Param()
 	}
 	res := a.send(q, "", join(q.path, q.query), nil, true)
-	a.refundQueried(q.call, key, res)
+	a.refundQueried(q.call, key, strings.HasPrefix(q.op.Path, ecommerceRefunds), res)
 	return a.answer(w, q, res, res.Outcome != send.Unknown || res.Verified && res.Status < http.StatusInternalServerError)
 }
 
@@ -54,19 +57,20 @@ func (a *API) QueryRefund(ctx context.Context, key storage.RefundKey) ([]byte, e
 // QueryEcommerceRefund is QueryRefund for a refund that was applied for at
 // /v3/ecommerce/refunds/apply (电商收付通).
 func (a *API) QueryEcommerceRefund(ctx context.Context, key storage.RefundKey) ([]byte, error) {
-	return a.queryRefundAt(ctx, key, "/v3/ecommerce/refunds/out-refund-no/")
+	return a.queryRefundAt(ctx, key, ecommerceRefunds+"out-refund-no/")
 }
 
 func (a *API) queryRefundAt(ctx context.Context, key storage.RefundKey, target string) ([]byte, error) {
 	if key.Mchid != a.merchant.Mchid() || !validRefundNumber(key.OutRefundNo) || key.SubMchid != "" && !validMchid(key.SubMchid) {
 		return nil, fmt.Errorf("%w: not a refund number of this merchant", ErrKind)
 	}
+	ecommerce := strings.HasPrefix(target, ecommerceRefunds)
 	target += url.PathEscape(key.OutRefundNo)
 	if key.SubMchid != "" {
 		target += "?sub_mchid=" + key.SubMchid
 	}
 	res := a.ask(ctx, target)
-	a.refundQueried(context.WithoutCancel(ctx), key, res)
+	a.refundQueried(context.WithoutCancel(ctx), key, ecommerce, res)
 	switch {
 	case res.Verified && res.Status == http.StatusOK:
 		if gjson.GetBytes(res.Body, "out_refund_no").String() != key.OutRefundNo {
@@ -97,8 +101,10 @@ func refundState(status string) storage.RefundState {
 }
 
 // refundQueried records what a query's verified answer says about a refund of the
-// ledger. key has no number when it was asked by WeChat Pay's own.
-func (a *API) refundQueried(ctx context.Context, key storage.RefundKey, res send.Result) {
+// ledger. key has no number when it was asked by WeChat Pay's own. ecommerce says
+// which of the two products was asked: that one of them has no such refund proves
+// nothing about one that was applied for at the other.
+func (a *API) refundQueried(ctx context.Context, key storage.RefundKey, ecommerce bool, res send.Result) {
 	if !res.Verified || res.Status != http.StatusOK && !notExist(res) {
 		return
 	}
@@ -113,6 +119,9 @@ func (a *API) refundQueried(ctx context.Context, key storage.RefundKey, res send
 		key.OutRefundNo = number
 	}
 	row, err := a.ledger.Refund(ctx, key)
+	if err == nil && !exists && row.Ecommerce != ecommerce {
+		return
+	}
 	if errors.Is(err, storage.ErrNotFound) || err == nil && exists && refundContradicted(&row, answer) {
 		if err == nil {
 			a.observer.Contradicted()
@@ -126,7 +135,7 @@ func (a *API) refundQueried(ctx context.Context, key storage.RefundKey, res send
 	}
 	if err == nil {
 		err = a.ledger.Change(ctx, keys, func(rows *storage.Rows) error {
-			if rows.Refund == nil || exists && refundContradicted(rows.Refund, answer) || !a.refundLearned(rows, answer, exists) {
+			if rows.Refund == nil || !exists && rows.Refund.Ecommerce != ecommerce || exists && refundContradicted(rows.Refund, answer) || !a.refundLearned(rows, answer, exists) {
 				return errNothing
 			}
 			return nil

@@ -1,6 +1,7 @@
 package payops_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -118,4 +119,44 @@ func TestOpenRefundStaysInTheWay(t *testing.T) {
 		t.Error("nothing is open:", r.StatusCode, text(t, r))
 	}
 	g.reserved("N20261122", 60, 3)
+}
+
+// TestRefundAbsentElsewhere: that one product has no such refund frees none of
+// the other.
+func TestRefundAbsentElsewhere(t *testing.T) {
+	const domestic, ecommerce = "/v3/refund/domestic/refunds", "/v3/ecommerce/refunds/out-refund-no"
+	for _, tc := range []struct{ apply, here, elsewhere string }{
+		{"/v3/ecommerce/refunds/apply", ecommerce, domestic},
+		{refundPath, domestic, ecommerce},
+	} {
+		g := newRig(t, rigOptions{now: atNoon, answer: func(x got) reply {
+			if x.method == "GET" {
+				return reply{status: 404, body: `{"code":"RESOURCE_NOT_EXISTS","message":"x"}`}
+			}
+			return reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}
+		}})
+		put(t, g.ledger, paidToday("N20261122"))
+		g.do("POST", tc.apply, refundBody("N20261122", "R1", 30))
+		g.offset = time.Hour
+		for _, sub := range []string{"", "?sub_mchid="} {
+			g.do("GET", tc.elsewhere+"/R1"+sub, "")
+		}
+		key := g.refundRow("R1").Key
+		elsewhere := g.api.QueryRefund
+		if tc.here == domestic {
+			elsewhere = g.api.QueryEcommerceRefund
+		}
+		if _, err := elsewhere(t.Context(), key); !errors.Is(err, payops.ErrRefundNotExist) {
+			t.Error(err)
+		}
+		if row := g.refundRow("R1"); row.State != storage.RefundUnknown {
+			t.Errorf("%s: %+v", tc.apply, row)
+		}
+		g.reserved("N20261122", 30, 1)
+		g.do("GET", tc.here+"/R1", "")
+		if row := g.refundRow("R1"); row.State != storage.RefundRejected {
+			t.Errorf("%s: %+v", tc.apply, row)
+		}
+		g.reserved("N20261122", 0, 0)
+	}
 }
