@@ -28,6 +28,8 @@ type learned struct {
 	transactionID string
 	paidAt        time.Time
 	reversed      bool          // 已撤销: what was paid went back to the payer
+	stands        bool          // it was not taken back
+	at            time.Time     // when the answer was read
 	amount        storage.Money // zero when the answer carries none
 	parkingID     string
 	subs          []storage.SubOrder
@@ -56,6 +58,8 @@ func (a *API) learn(kind storage.OrderKind, body []byte) (learned, bool) {
 		state:         stateOf(answer.Get("trade_state").String()),
 		amount:        moneyOf(answer.Get("amount"), "total"),
 		reversed:      answer.Get("trade_state").String() == "REVOKED",
+		stands:        stands[answer.Get("trade_state").String()],
+		at:            a.now(),
 	}
 	l.paidAt, _ = time.Parse(time.RFC3339, answer.Get("success_time").String())
 	if l.state == storage.OrderPaid {
@@ -95,6 +99,9 @@ func (a *API) learnCombine(body []byte) (learned, bool) {
 	}
 	return l, l.key.Mchid == a.merchant.Mchid() && l.key.Number != ""
 }
+
+// stands are the values of trade_state that say that nothing was given back.
+var stands = map[string]bool{"SUCCESS": true, "NOTPAY": true, "USERPAYING": true}
 
 // stateOf maps trade_state. A refunded order was paid; a revoked one is closed.
 func stateOf(tradeState string) storage.OrderState {
@@ -151,6 +158,7 @@ func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
 	}
 	switch l.state {
 	case storage.OrderPaid:
+		changed = l.notReversed(o)
 		if o.State != storage.OrderPaid {
 			o.State, o.PaidAt, changed = storage.OrderPaid, l.paidAt, true
 		}
@@ -166,16 +174,29 @@ func (l learned) apply(o *storage.Order) (changed, contradicts bool) {
 			}
 		}
 	case storage.OrderClosed:
-		if o.State != storage.OrderPaid || l.reversed {
-			changed = reversed(o)
+		switch {
+		case l.reversed:
+			changed = o.Reversed()
+		case o.State != storage.OrderPaid:
+			changed = o.NotReversed()
+			if o.State != storage.OrderClosed {
+				o.State, changed = storage.OrderClosed, true
+			}
 		}
 	case storage.OrderCreated:
+		changed = l.notReversed(o)
 		if o.State == storage.OrderIntended || o.State == storage.OrderUnknown || o.State == storage.OrderRejected {
 			o.State, changed = storage.OrderCreated, true
 		}
 	case storage.OrderIntended, storage.OrderUnknown, storage.OrderRejected, storage.OrderRegistered:
 	}
 	return changed, false
+}
+
+// notReversed gives back what is reserved for a reversal when the order stands
+// although no such call can be on its way any more.
+func (l learned) notReversed(o *storage.Order) bool {
+	return l.stands && l.at.Sub(o.Reversal.At) >= settled && o.NotReversed()
 }
 
 func findSub(subs []storage.SubOrder, key storage.OrderKey) *storage.SubOrder {
@@ -233,6 +254,7 @@ func (a *API) notExisting(o *storage.Order) (changed, contradicts bool) {
 	if o.State != storage.OrderUnknown && o.State != storage.OrderIntended || a.now().Sub(o.UpdatedAt) < settled {
 		return false, false
 	}
+	o.NotReversed()
 	o.State = storage.OrderRejected
 	return true, false
 }

@@ -11,7 +11,8 @@ import (
 
 // reverse takes back a payment-code order (撤销): one that is not paid is closed,
 // the money of one that is goes back to the payer. The answer does not say which
-// of the two it was.
+// of the two it was. So the rules of refunds hold, and what is left of the order is
+// reserved before the first byte leaves; WeChat Pay's verified word settles it.
 // https://pay.weixin.qq.com/docs/merchant/apis/code-payment-v3/direct/reverse.html
 func (a *API) reverse(w http.ResponseWriter, q *request) *refusal {
 	if q.query != "" {
@@ -52,32 +53,65 @@ func (a *API) reverse(w http.ResponseWriter, q *request) *refusal {
 		return refused
 	}
 
-	back, refused := a.givesBack(q, order, known)
+	facts, refused := a.reverseFacts(q, key, order, known)
 	if refused != nil {
 		return refused
 	}
 	limit := a.limits[q.caller.Name]
-	counts := newRefundCounts(key.Mchid, q.caller.Name, limit, &guard.Refund{}, a.now())
+	looked := guard.Refund{}
+	if facts != nil {
+		looked = *facts
+	}
+	counts := newRefundCounts(key.Mchid, q.caller.Name, limit, &looked, a.now())
 	keys := storage.Keys{Order: key, Memos: counts.keys()}
+	first := false // no earlier call can have taken the order back
+	var back storage.Fen
+	var result guard.Result
 	id, refused := a.beginRows(q, keys, key, func(rows *storage.Rows) error {
-		within, err := counts.take(rows.Memos, back, limit)
-		if err == nil && !within {
-			return overLimit(guard.LimitRefundPerDay, "the caller may not refund that much today", guard.Tomorrow(counts.at))
+		first = rows.Order != nil && !rows.Order.Reversal.Begun() && rows.Order.State != storage.OrderClosed
+		var refused *refusal
+		if back, result, refused = a.reversing(rows, facts, first, limit, counts); refused != nil {
+			return refused
 		}
-		return err
+		if rows.Order != nil && rows.Order.State != storage.OrderClosed {
+			rows.Order.Reverse(rows.Call.ID, counts.at)
+			rows.Order.UpdatedAt = counts.at
+		}
+		return nil
 	})
 	if refused != nil {
 		return refused
 	}
+	a.tell(w, result)
 	res := a.send(q, id, q.path, d.body, true)
 	done := res.Outcome != send.Unknown && res.Status != http.StatusAccepted
-	counts.ended(false, done && res.Outcome != send.Succeeded, a.now())
+	rejected := done && res.Outcome != send.Succeeded
+	counts.ended(res.Status >= http.StatusBadRequest, rejected && first, a.now())
 	keys.Memos = counts.keys()
-	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) bool {
+	written := a.finishRows(q, id, keys, res, func(rows *storage.Rows) (changed bool) {
+		counts := *counts
+		o := rows.Order
+		switch {
+		case o == nil:
+		case !done:
+			if !o.Reversal.Begun() && o.State != storage.OrderClosed { // given back by another gateway's rejection meanwhile
+				o.Reverse(id, counts.at)
+				changed = true
+			}
+		case !rejected:
+			changed = o.Reversed()
+		case first && o.Reversal.Call == id:
+			changed = o.NotReversed()
+		default: // the rejection proves nothing about another call
+			counts.day = ""
+		}
+		if changed {
+			o.UpdatedAt = a.now()
+		}
 		if err := counts.settle(rows.Memos, back); err != nil {
 			a.log.Error("what refunds count is not written", "error", err)
 		}
-		return done && res.Outcome == send.Succeeded && rows.Order != nil && a.reversed(rows.Order)
+		return changed
 	})
 	if !written {
 		w.Header().Add(headerWarning, warningLedger)
@@ -85,50 +119,58 @@ func (a *API) reverse(w http.ResponseWriter, q *request) *refusal {
 	return a.answer(w, q, res, done)
 }
 
-// givesBack is how much money a reversal gives back, as far as a caller's limits
-// ask for it: WeChat Pay is asked whether an order is paid that the ledger does
-// not call paid.
-func (a *API) givesBack(q *request, order storage.Order, known bool) (storage.Fen, *refusal) {
-	limit := a.limits[q.caller.Name]
-	if limit.RefundPerOrder == 0 && limit.RefundPerDay == 0 {
-		return 0, nil
-	}
-	if !known {
-		return 0, overLimit(guard.LimitRefundPerOrder, "the caller's refunds are limited, and the ledger does not know the order", 0)
-	}
-	if order.State != storage.OrderPaid {
-		p := guard.Payment{}
-		if a.askListed(q.live, &order, &p); p.Paid == guard.PaidNo {
-			return 0, nil
+// reverseFacts is what the rules of refunds look at: a reversal gives back all that
+// was paid. Nil where it gives nothing back: a repeat, an order that is closed, or
+// one that is not paid by WeChat Pay's word. The caller holds the order's lock.
+func (a *API) reverseFacts(q *request, key storage.OrderKey, order storage.Order, known bool) (*guard.Refund, *refusal) {
+	facts := &guard.Refund{Payment: &guard.Payment{}}
+	facts.Stated.Key = storage.RefundKey{Mchid: key.Mchid, SubMchid: key.SubMchid}
+	facts.Stated.Order = key
+	if known {
+		if order.Reversal.Begun() || order.State == storage.OrderClosed {
+			return nil, nil
 		}
+		if facts.Payment = paymentOf(&order, key); facts.Payment.Paid == guard.PaidUnknown {
+			a.askListed(q.live, &order, facts.Payment)
+		}
+	} else if limit := a.limits[q.caller.Name]; limit.RefundPerOrder != 0 || limit.RefundPerDay != 0 {
+		return nil, overLimit(guard.LimitRefundPerOrder, "the caller's refunds are limited, and the ledger does not know the order", 0)
 	}
-	back := max(order.Amount.Total-order.RefundTotal, 0)
-	if !limit.WithinOrder(order.RefundTotal, back) {
-		return 0, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)
+	if facts.Payment.Paid == guard.PaidNo {
+		return nil, nil
 	}
-	return back, nil
+	total := facts.Payment.Amount
+	facts.Stated.Amount, facts.Stated.Total, facts.Stated.Currency = total.Total, total.Total, total.Currency
+	return facts, nil
 }
 
-// reversed notes that an order was taken back: what was paid of it is refunded,
-// and nothing is left to refund; what was not is closed.
-func (a *API) reversed(o *storage.Order) (changed bool) {
-	if changed = reversed(o); changed {
-		o.UpdatedAt = a.now()
-	}
-	return changed
-}
-
-func reversed(o *storage.Order) (changed bool) {
-	switch {
-	case o.State == storage.OrderClosed:
-		return false
-	case o.State == storage.OrderPaid:
-		if o.RefundTotal >= o.Amount.Total {
-			return false
+// reversing decides about a reversal on the rows that it is about to write. back is
+// how much money it gives back that no call before it does.
+func (a *API) reversing(rows *storage.Rows, facts *guard.Refund, first bool, limit guard.Limit, counts *refundCounts) (back storage.Fen, result guard.Result, refused *refusal) {
+	if facts != nil && (first || rows.Order == nil) {
+		looked, payment := *facts, *facts.Payment
+		if looked.Payment = &payment; rows.Order != nil {
+			payment.Refunds = rows.Order.RefundsOf(rows.Order.Key)
+			// Taking an order back is no application under another number.
+			payment.Refunds.Rejected = 0
+			back = max(rows.Order.Amount.Total-payment.Refunds.Total, 0)
 		}
-		o.RefundTotal = o.Amount.Total
-		return true
+		var err error
+		if looked.FailureWait, looked.OldWait, err = counts.waits(rows.Memos); err != nil {
+			return 0, result, a.ledgerRefusal(err)
+		}
+		if result = guard.Evaluate(a.rules, guard.Facts{Now: counts.at, Refund: &looked}); result.Refusal != nil {
+			return 0, result, ruledOut(result.Refusal)
+		}
+		if !limit.WithinOrder(payment.Refunds.Total, back) {
+			return 0, result, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)
+		}
 	}
-	o.State = storage.OrderClosed
-	return true
+	switch within, err := counts.take(rows.Memos, back, limit); {
+	case err != nil:
+		return 0, result, a.ledgerRefusal(err)
+	case !within:
+		return 0, result, overLimit(guard.LimitRefundPerDay, "the caller may not refund that much today", guard.Tomorrow(counts.at))
+	}
+	return back, result, nil
 }

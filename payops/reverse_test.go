@@ -3,6 +3,7 @@ package payops_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func TestReverse(t *testing.T) {
 		state  storage.OrderState
 		answer reply
 		want   storage.OrderState
-		total  storage.Fen // refunded
+		total  storage.Fen // refunded, or reserved while nobody knows
 	}{
 		"paid":               {storage.OrderPaid, done, storage.OrderPaid, 100},
 		"open":               {storage.OrderUnknown, done, storage.OrderClosed, 0},
@@ -34,14 +35,17 @@ func TestReverse(t *testing.T) {
 		"closed":             {storage.OrderClosed, done, storage.OrderClosed, 0},
 		"paid, rejected":     {storage.OrderPaid, reply{status: 400, body: `{"code":"INVALID_REQUEST"}`}, storage.OrderPaid, 0},
 		"open, rejected":     {storage.OrderUnknown, reply{status: 400, body: `{"code":"USERPAYING"}`}, storage.OrderUnknown, 0},
-		"open, unsigned":     {storage.OrderUnknown, reply{status: 200, body: done.body, sign: "none"}, storage.OrderUnknown, 0},
-		"open, 5xx":          {storage.OrderUnknown, reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}, storage.OrderUnknown, 0},
-		"open, 202":          {storage.OrderUnknown, reply{status: 202, body: `{}`}, storage.OrderUnknown, 0},
-		"paid, cut":          {storage.OrderPaid, reply{status: 200, body: done.body, cut: 3}, storage.OrderPaid, 0},
-		"paid, badly signed": {storage.OrderPaid, reply{status: 200, body: done.body, sign: "bad"}, storage.OrderPaid, 0},
+		"open, unsigned":     {storage.OrderUnknown, reply{status: 200, body: done.body, sign: "none"}, storage.OrderUnknown, 100},
+		"open, 5xx":          {storage.OrderUnknown, reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}, storage.OrderUnknown, 100},
+		"open, 202":          {storage.OrderUnknown, reply{status: 202, body: `{}`}, storage.OrderUnknown, 100},
+		"paid, cut":          {storage.OrderPaid, reply{status: 200, body: done.body, cut: 3}, storage.OrderPaid, 100},
+		"paid, badly signed": {storage.OrderPaid, reply{status: 200, body: done.body, sign: "bad"}, storage.OrderPaid, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newRig(t, rigOptions{answer: func(x got) reply {
+				if x.method == http.MethodGet {
+					return reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}
+				}
 				if strings.Contains(x.uri, "refunds") {
 					return takesRefunds("PROCESSING")(x)
 				}
@@ -58,14 +62,102 @@ func TestReverse(t *testing.T) {
 					t.Fatalf("%+v", o)
 				}
 			}
-			if sent := g.wx.requests()[0]; gjson.Get(sent.body, "mchid").String() != mchid || gjson.Get(sent.body, "appid").String() != appid || sent.uri != reverseOf("N20261122") {
+			sent := g.wx.requests()
+			sent = slices.DeleteFunc(sent, func(x got) bool { return x.method == http.MethodGet })
+			if sent := sent[0]; gjson.Get(sent.body, "mchid").String() != mchid || gjson.Get(sent.body, "appid").String() != appid || sent.uri != reverseOf("N20261122") {
 				t.Errorf("%+v", sent)
 			}
-			if tc.total > 0 {
+			if tc.want == storage.OrderPaid && tc.total > 0 {
 				g.refused("nothing is left", g.do("POST", refundPath, refundBody("N20261122", "R1", 1)), 409, payops.Rule(guard.RefundTotal))
 			}
 		})
 	}
+}
+
+// TestReverseWithinRefundRules: what a reversal gives back is reserved before it is
+// sent, and never more than was paid, within a year of it.
+func TestReverseWithinRefundRules(t *testing.T) {
+	answer, state := reply{status: 200, body: `{}`, cut: 1}, "SUCCESS"
+	g := newRig(t, rigOptions{answer: func(x got) reply {
+		switch {
+		case x.method == http.MethodGet && state == "":
+			return reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}
+		case x.method == http.MethodGet:
+			return reply{status: 200, body: `{"mchid":"` + mchid + `","out_trade_no":"` + strings.Split(x.uri, "/")[5][:9] + `","trade_state":"` + state + `"}`}
+		case strings.Contains(x.uri, "refunds"):
+			return takesRefunds("PROCESSING")(x)
+		}
+		return answer
+	}})
+	order := func(number string, change func(*storage.Order)) {
+		t.Helper()
+		o := paidOrder(number)
+		if o.TransactionID = "42" + number; change != nil {
+			change(&o)
+		}
+		put(t, g.ledger, o)
+	}
+	refund := func(number, no string, fen int) *http.Response {
+		t.Helper()
+		return g.do("POST", refundPath, refundBody(number, no, fen))
+	}
+
+	// Unknown keeps what is reserved, until WeChat Pay's word settles it.
+	order("N20261101", nil)
+	if r := g.do("POST", reverseOf("N20261101"), ""); r.StatusCode != 500 || r.Header.Get("Wechatpay-Gateway-Outcome") != "unknown" {
+		t.Fatal(r.StatusCode, r.Header)
+	}
+	g.refused("it may be reversed", refund("N20261101", "R1", 100), 409, payops.Rule(guard.RefundTotal))
+	g.do("GET", basicQuery+"N20261101", "")
+	g.refused("the call may be on its way", refund("N20261101", "R1", 1), 409, payops.Rule(guard.RefundTotal))
+	answer = reply{status: 400, body: `{"code":"INVALID_REQUEST"}`}
+	g.do("POST", reverseOf("N20261101"), "")
+	if o := g.order("N20261101"); o.RefundTotal != 100 {
+		t.Error("the rejection of a repeat frees what the first call may have given back")
+	}
+	g.offset += 2 * time.Minute
+	g.do("GET", basicQuery+"N20261101", "")
+	if o := g.order("N20261101"); o.RefundTotal != 0 || o.Reversal.Begun() {
+		t.Errorf("%+v", o)
+	}
+	if r := refund("N20261101", "R1", 40); r.StatusCode != 200 {
+		t.Fatal(r.StatusCode, text(t, r))
+	}
+	answer = reply{status: 200, body: `{}`}
+	sent := len(g.wx.requests())
+	g.offset += 2 * time.Minute
+	g.refused("a refund stands", g.do("POST", reverseOf("N20261101"), ""), 409, payops.Rule(guard.RefundTotal))
+
+	order("N20261102", func(o *storage.Order) { o.PaidAt = time.Now().AddDate(-2, 0, 0) })
+	g.refused("two years", g.do("POST", reverseOf("N20261102"), ""), 409, payops.Rule(guard.RefundTooLate))
+	if n := len(g.wx.requests()); n != sent {
+		t.Errorf("%d requests were sent", n-sent)
+	}
+
+	// An order that nobody knows to be paid is asked for.
+	open := func(o *storage.Order) { o.State, o.PaidAt, o.TransactionID = storage.OrderUnknown, time.Time{}, "" }
+	order("N20261103", open)
+	state = "USERPAYING"
+	if r := g.do("POST", reverseOf("N20261103"), ""); r.StatusCode != 200 || r.Header.Get("Wechatpay-Gateway-Rule-Unchecked") != "" {
+		t.Error(r.StatusCode, r.Header)
+	}
+	order("N20261104", open)
+	state = ""
+	for _, number := range []string{"N20261104", "N20261199"} {
+		r := g.do("POST", reverseOf(number), "")
+		if unchecked := r.Header.Values("Wechatpay-Gateway-Rule-Unchecked"); r.StatusCode != 200 || !slices.Contains(unchecked, "refund_not_paid") || !slices.Contains(unchecked, "refund_too_late") {
+			t.Error(number, r.StatusCode, r.Header)
+		}
+	}
+
+	// What is reversed is all of it, once.
+	order("N20261105", nil)
+	for range 2 {
+		if r := g.do("POST", reverseOf("N20261105"), ""); r.StatusCode != 200 {
+			t.Error(r.StatusCode, text(t, r))
+		}
+	}
+	g.refused("reversed", refund("N20261105", "R5", 1), 409, payops.Rule(guard.RefundTotal))
 }
 
 func TestReverseOfOthers(t *testing.T) {

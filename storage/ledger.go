@@ -114,6 +114,8 @@ type Order struct {
 	// an order that is no combine order.
 	OpenRefunds    []string `json:"open_refunds,omitempty"`
 	RejectedRefund Fen      `json:"rejected_refund,omitempty"`
+	// Reversal is what taking the order back has reserved; of payment-code orders.
+	Reversal Reversal `json:"reversal,omitzero"`
 
 	TimeExpire time.Time `json:"time_expire,omitzero"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
