@@ -61,6 +61,11 @@ func (a *API) refund(w http.ResponseWriter, q *request) *refusal {
 	if refused != nil {
 		return refused
 	}
+	left, refused := a.refundPlace(q.live, d.refund.Key)
+	if refused != nil {
+		return refused
+	}
+	defer left()
 	keys := storage.Keys{Refund: d.refund.Key}
 	if order != nil {
 		keys.Order = order.Key

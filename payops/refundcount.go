@@ -10,7 +10,7 @@ import (
 )
 
 // refundCounts is what rate rules and limits count of the refunds of a merchant
-// number: requests that failed within a second, requests for old orders within a
+// number: requests that failed within a second or may fail yet, requests for old orders within a
 // minute, and what a caller refunds in a day. It is kept in memos, which change in
 // the same step of the ledger as the refund: no two refunds take one place, and a
 // restart or a second gateway forgets nothing. A process that dies between the
@@ -20,6 +20,9 @@ import (
 type refundCounts struct {
 	at                 time.Time
 	failures, old, day string
+
+	began  time.Time // when the request took its place among the failing ones
+	failed bool
 }
 
 // dayGrace keeps a day's sum a little longer than the day, whatever the store's
@@ -62,7 +65,9 @@ func (c *refundCounts) waits(memos map[string]*storage.Memo) (failures, old time
 }
 
 // take counts a request that is about to be sent: its amount, zero for a repeat,
-// and its place among those for old orders. within is false, and nothing counted,
+// and its places among those for old orders and among those that fail, which it
+// gives back when it does not: however many are on their way at once, no more
+// than the rule allows can fail. within is false, and nothing counted,
 // when the day's limit does not have room for the amount.
 func (c *refundCounts) take(memos map[string]*storage.Memo, amount storage.Fen, limit guard.Limit) (within bool, err error) {
 	if c.day != "" && amount > 0 {
@@ -72,6 +77,12 @@ func (c *refundCounts) take(memos map[string]*storage.Memo, amount storage.Fen, 
 		}
 		c.writeSum(memos, spent+amount)
 	}
+	failing, err := readEvents(memos, c.failures)
+	if err != nil {
+		return false, err
+	}
+	c.began = c.at
+	writeEvents(memos, c.failures, guard.FailureWindow, guard.FailureWindow.Add(failing, c.at))
 	if c.old != "" {
 		sent, err := readEvents(memos, c.old)
 		if err != nil {
@@ -82,14 +93,11 @@ func (c *refundCounts) take(memos map[string]*storage.Memo, amount storage.Fen, 
 	return true, nil
 }
 
-// ended says what settle is to count of a call that is over: a failing request,
+// ended says what settle is to count of a call that is over: whether it failed,
 // and an amount that nobody refunds. now is when the answer came; the day is
 // still the one of the intent.
 func (c *refundCounts) ended(failed, giveBack bool, now time.Time) {
-	c.old = ""
-	if !failed {
-		c.failures = ""
-	}
+	c.old, c.failed = "", failed
 	if !giveBack {
 		c.day = ""
 	}
@@ -98,13 +106,15 @@ func (c *refundCounts) ended(failed, giveBack bool, now time.Time) {
 
 // settle counts what has ended.
 func (c *refundCounts) settle(memos map[string]*storage.Memo, amount storage.Fen) error {
-	if c.failures != "" {
-		failed, err := readEvents(memos, c.failures)
-		if err != nil {
-			return err
-		}
-		writeEvents(memos, c.failures, guard.FailureWindow, guard.FailureWindow.Add(failed, c.at))
+	events, err := readEvents(memos, c.failures)
+	if err != nil {
+		return err
 	}
+	events = guard.FailureWindow.Remove(events, c.began, c.at)
+	if c.failed {
+		events = guard.FailureWindow.Add(events, c.at)
+	}
+	writeEvents(memos, c.failures, guard.FailureWindow, events)
 	if memos[c.day] != nil { // else the day is over
 		spent, err := readSum(memos, c.day)
 		if err != nil {
@@ -128,6 +138,10 @@ func readEvents(memos map[string]*storage.Memo, key string) (guard.Events, error
 }
 
 func writeEvents(memos map[string]*storage.Memo, key string, w guard.Window, events guard.Events) {
+	if len(events) == 0 {
+		delete(memos, key)
+		return
+	}
 	memos[key] = &storage.Memo{Key: key, Data: events.Encode(), Expires: w.Until(events)}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,55 @@ func TestRefundFailureRate(t *testing.T) {
 	if r := next.do("POST", refundPath, refundBody("N20261129", "R1", 30)); r.StatusCode != 400 || r.Header.Get("Wechatpay-Gateway-Refused") != "" {
 		t.Error(r.StatusCode, r.Header)
 	}
+}
+
+// TestRefundFailuresAtOnce: of refunds that are on their way at once no more can
+// fail than of those that follow each other, through however many gateways.
+func TestRefundFailuresAtOnce(t *testing.T) {
+	var mu sync.Mutex
+	began, gate := 0, make(chan struct{})
+	options := rigOptions{now: atNoon, answer: func(x got) reply {
+		mu.Lock()
+		if began++; began == guard.MaxFailures {
+			close(gate)
+		}
+		mu.Unlock()
+		<-gate
+		return refuses(403)(x)
+	}}
+	g := newRig(t, options)
+	options.store, options.bases = g.ledger, []string{g.wx.server.URL}
+	other := newRig(t, options)
+	statuses := make([]int, 14)
+	var wg sync.WaitGroup
+	for i := range statuses {
+		n := fmt.Sprintf("N202611%d", 20+i)
+		put(t, g.ledger, paidToday(n))
+		wg.Go(func() {
+			statuses[i] = []*rig{g, other}[i%2].do("POST", refundPath, refundBody(n, fmt.Sprintf("R%d", i), 30)).StatusCode
+		})
+	}
+	wg.Wait()
+	slices.Sort(statuses)
+	if began != guard.MaxFailures || statuses[guard.MaxFailures-1] != 403 || statuses[guard.MaxFailures] != 429 {
+		t.Errorf("%d at WeChat Pay, %v", began, statuses)
+	}
+}
+
+// TestRefundsInABunch: those that do not fail are not refused for it.
+func TestRefundsInABunch(t *testing.T) {
+	g := newRig(t, rigOptions{answer: takesRefunds("PROCESSING")})
+	var wg sync.WaitGroup
+	for i := range 5 * guard.MaxFailures {
+		n := fmt.Sprintf("N202611%d", 20+i)
+		put(t, g.ledger, paidOrder(n))
+		wg.Go(func() {
+			if r := g.do("POST", refundPath, refundBody(n, fmt.Sprintf("R%d", i), 30)); r.StatusCode != 200 {
+				t.Error(r.StatusCode, r.Header)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // TestRefundSuccessesAreNoFailures: however many, they hold nobody back.
@@ -366,7 +416,10 @@ func TestDayLimitAtOnce(t *testing.T) {
 				n := fmt.Sprintf("N202611%d", 20+i)
 				put(t, ledger, paidToday(n))
 				wg.Go(func() {
-					[]*rig{g, other}[i%2].do("POST", refundPath, refundBody(n, fmt.Sprintf("R%d", i), 7))
+					via := []*rig{g, other}[i%2]
+					for status := 429; status == 429; { // that many refunds might fail
+						status = via.do("POST", refundPath, refundBody(n, fmt.Sprintf("R%d", i), 7)).StatusCode
+					}
 				})
 			}
 			wg.Wait()

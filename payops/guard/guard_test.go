@@ -478,3 +478,28 @@ func TestOld(t *testing.T) {
 		t.Error("a month")
 	}
 }
+
+// TestWindowRemove: what was added and goes leaves the rest as it would be
+// without it, and nothing that does not count any more takes another's place.
+func TestWindowRemove(t *testing.T) {
+	w := FailureWindow
+	var e Events
+	for i := range 4 {
+		e = w.Add(e, now.Add(time.Duration(i)*time.Millisecond))
+	}
+	e = w.Add(e, now) // of a clock that is behind: it counts with the last
+	full := w.Add(e, now.Add(4*time.Millisecond))
+	if w.Wait(full, now) <= 0 || w.Wait(w.Remove(full, now, now.Add(time.Second/2)), now) != 0 {
+		t.Error("one that goes makes no room")
+	}
+	if got := w.Remove(full, now, now.Add(FailureSpan)); len(got) != len(full) || got[0] != full[0] {
+		t.Errorf("one that is over takes another with it: %v", got)
+	}
+	left := full
+	for range MaxFailures {
+		left = w.Remove(left, now, now)
+	}
+	if len(left) != 0 || len(w.Remove(left, now, now)) != 0 || w.Wait(full, now) <= 0 {
+		t.Errorf("%v %v", left, full)
+	}
+}

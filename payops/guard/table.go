@@ -151,8 +151,8 @@ var Table = []Rule{
 		Enforce, refundInterval,
 	},
 	{
-		RefundFailures, "refund requests that failed within a second", guideRefund, tooSoon,
-		"6 refund requests failed within a second (错误或无效请求频率限制：6qps)",
+		RefundFailures, "refund requests that failed within a second, or began in it and may fail yet", guideRefund, tooSoon,
+		"6 refund requests failed within a second, or may fail yet (错误或无效请求频率限制：6qps)",
 		Enforce, refundFailures,
 	},
 	{

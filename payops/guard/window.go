@@ -97,6 +97,25 @@ func (w Window) Add(e Events, now time.Time) Events {
 	return kept[first:]
 }
 
+// Remove returns the events without one that was added at the time, if that still
+// counts at now. e stays as it is.
+func (w Window) Remove(e Events, at, now time.Time) Events {
+	if !w.counts(at.UnixNano(), now.UnixNano()) {
+		return e
+	}
+	kept := slices.Clone(e)
+	for i := range kept {
+		if kept[i][0] < at.UnixNano() {
+			continue // Add moves an event on, never back
+		}
+		if kept[i][1]--; kept[i][1] == 0 {
+			kept = slices.Delete(kept, i, i+1)
+		}
+		break
+	}
+	return kept
+}
+
 // Until returns when none of the events counts any more; the zero time for none.
 func (w Window) Until(e Events) time.Time {
 	if len(e) == 0 {
