@@ -127,7 +127,11 @@ func (a *API) applying(rows *storage.Rows, d *refundDraft, facts guard.Refund, l
 	}
 	result = guard.Evaluate(a.rules, guard.Facts{Now: now, Refund: &facts, Notify: a.notifyFacts(&d.draft)})
 	if result.Refusal != nil {
-		return nil, result, ruledOut(result.Refusal)
+		refused = ruledOut(result.Refusal)
+		if result.Refusal.Rule.Name == guard.RefundSameNumber {
+			refused.message += ": " + payment.Refunds.Keeps(d.refund.Key.OutRefundNo)
+		}
+		return nil, result, refused
 	}
 	if !facts.Reserved() && !limit.WithinOrder(payment.Refunds.Total, d.refund.Amount) {
 		return nil, result, overLimit(guard.LimitRefundPerOrder, "the caller may not refund that much of one order", 0)

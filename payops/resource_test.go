@@ -169,6 +169,43 @@ func TestRefundResource(t *testing.T) {
 	g.refused("more than was paid", g.do("POST", refundsPath, `{"out_trade_no":"N20261121","out_refund_no":"R3","amount":{"refund":1}}`), 409, payops.Rule(guard.RefundTotal))
 }
 
+// TestRefundResourceRejected: a refund that failed is applied for again with the
+// number that the gateway made, under its key; a new key is told which number it is.
+func TestRefundResourceRejected(t *testing.T) {
+	for _, status := range []int{400, 403, 404, 409} {
+		f := &refunding{status: "PROCESSING", apply: &reply{status: status, body: `{"code":"PARAM_ERROR","message":"x"}`}}
+		g := newRig(t, rigOptions{answer: f.answer})
+		g.paid("N20261121", 100)
+		refund := func(key string) *http.Response {
+			return g.do("POST", ordersPath+"N20261121/refunds", `{"amount":{"refund":60}}`, "Idempotency-Key", key)
+		}
+		r := refund("k")
+		where := r.Header.Get("Location")
+		if r.StatusCode != status || where == "" {
+			t.Fatal(r.StatusCode, r.Header)
+		}
+		r = refund("k")
+		if r.StatusCode != status || r.Header.Get("Location") != where || r.Header.Get("Idempotency-Replayed") != "" || len(g.wx.requests()) != 2 {
+			t.Error(r.StatusCode, r.Header)
+		}
+		g.offset = time.Hour
+		number := strings.TrimPrefix(where, refundsPath+"/")
+		r = refund("another")
+		body := text(t, r)
+		if r.StatusCode != 409 || r.Header.Get("Wechatpay-Gateway-Refused") != string(guard.RefundSameNumber) || !strings.HasSuffix(gjson.Get(body, "message").String(), ": "+number) {
+			t.Error(r.StatusCode, body, number)
+		}
+		f.apply = nil
+		r = refund("k")
+		if got := gjson.Get(text(t, r), "out_refund_no").String(); r.StatusCode != 201 || got != number {
+			t.Error(r.StatusCode, got)
+		}
+		if r = refund("k"); r.StatusCode != 201 || r.Header.Get("Idempotency-Replayed") != "true" {
+			t.Error("a refund that was taken:", r.StatusCode, r.Header)
+		}
+	}
+}
+
 // TestRefundPaths: which operation refunds what.
 func TestRefundPaths(t *testing.T) {
 	const domestic, ecommerce = "/v3/refund/domestic/refunds", "/v3/ecommerce/refunds/apply"

@@ -23,6 +23,17 @@ type Refunds struct {
 	Rejected Fen `json:"rejected,omitempty"`
 }
 
+// Keeps returns the out_refund_no that is to be applied for again before another
+// one is: that of a refund that is open, or of the newest.
+func (s Refunds) Keeps(another string) string {
+	for _, open := range s.Open {
+		if open != another {
+			return open
+		}
+	}
+	return s.LastNo
+}
+
 // reserve counts a refund, or takes it back.
 func (s *Refunds) reserve(amount Fen, taken bool) {
 	if taken {

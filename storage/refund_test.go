@@ -95,6 +95,9 @@ func TestOpenRefunds(t *testing.T) {
 	}
 	o.Applied(&refunds[0], now)
 	held := o.RefundsOf(OrderKey{})
+	if held.Keeps("0") != "1" || held.Keeps("1") != "0" || (Refunds{LastNo: "R"}).Keeps("0") != "R" {
+		t.Error("which number is to be kept to")
+	}
 	if len(held.Open) != MaxOpenRefunds || held.LastNo != fmt.Sprint(MaxOpenRefunds) || !held.LastAt.Equal(now) {
 		t.Errorf("%+v", held)
 	}

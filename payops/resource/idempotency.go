@@ -179,6 +179,8 @@ func (m *memo) row() (*storage.Memo, error) {
 // (a right, the balance) is tried again with the same numbers.
 func final(r Response) bool {
 	switch {
+	case r.Open:
+		return false
 	case r.Header.Get(headerOutcome) != "", r.Header.Get("Retry-After") != "":
 		return false
 	case r.Status >= 200 && r.Status < 300:

@@ -155,7 +155,11 @@ func (rs *Resources) apply(r *Request, body Refund) Response {
 	})})
 	location := refundPath(key)
 	if !answer.Succeeded() {
-		return numbered(answer, location)
+		// A refund that failed is applied for again with its number: under the same
+		// key, that is the number that the gateway made.
+		failed := numbered(answer, location)
+		failed.Open = true
+		return failed
 	}
 	row, err := rs.Ledger.Refund(r.Core.Context(), key)
 	if err != nil {

@@ -28,6 +28,7 @@ const (
 	RuleRefundNotFound  = "refund_not_found"   // 404
 	RuleIdempotencyKey  = "idempotency_key"    // 400: not a key; 409: used for another request
 	RuleReplacedPaid    = "replaced_paid"      // 409: the order to be replaced is paid
+	RuleReplaced        = "replaced"           // 409: the order to be replaced was replaced by another one
 	RuleClosePaid       = "close_paid"         // 409: the order to be closed is paid
 	RuleCloseTooEarly   = "close_too_early"    // 409: the order to be replaced is too young to be closed
 	RuleCombineOnly     = "combine_only"       // 409: a sub-order is closed by its combine order
@@ -81,6 +82,9 @@ type Response struct {
 	Stream *Stream
 	// Rule is set when the resource itself refuses, "" for everything else.
 	Rule string
+	// Open: the same request may come to another end, and is not answered from what
+	// is recorded under its Idempotency-Key.
+	Open bool
 }
 
 // Refused reports whether the response is a refusal of the resource's own.
