@@ -248,8 +248,9 @@ func (a *API) refused(w http.ResponseWriter, r *refusal) {
 	r.write(w)
 }
 
-// answer gives the caller what became of the call: WeChat Pay's answer as it
-// is, or a refusal where there is none to give. known is false when the outcome
+// answer gives the caller what became of the call: WeChat Pay's verified answer as
+// it is, or a refusal where there is none to give; of files, which WeChat Pay does
+// not sign, also its unsigned errors. known is false when the outcome
 // row says unknown although an answer is there.
 func (a *API) answer(w http.ResponseWriter, q *request, res send.Result, known bool) *refusal {
 	switch {
@@ -259,7 +260,8 @@ func (a *API) answer(w http.ResponseWriter, q *request, res send.Result, known b
 		return refuse(http.StatusGatewayTimeout, codeSystem, RuleUnreachable, "WeChat Pay could not be reached in time; nothing was sent")
 	case res.Outcome == send.Unsent:
 		return refuse(http.StatusBadGateway, codeSystem, RuleUnreachable, "WeChat Pay could not be reached; nothing was sent")
-	case res.Status == 0, !res.Verified && res.Status < 400:
+	case res.Status == 0, !res.Verified && (res.Status < http.StatusBadRequest || q.op.Act != operation.ActDownload):
+		// What does not verify proves nothing, an error no more than a success.
 		return &refusal{status: http.StatusInternalServerError, code: codeSystem, message: unknownMessage, unknown: true}
 	}
 	h := w.Header()

@@ -203,19 +203,18 @@ func TestDecryptsFields(t *testing.T) {
 		done   string // Wechatpay-Gateway-Decrypted
 		warns  bool
 	}{
-		"not asked":            {"", reply{status: 200, body: answer}, answer, "", false},
-		"auto":                 {"auto", reply{status: 200, body: answer}, opened, "data[].payer_phone", false},
-		"listed":               {"data[].payer_phone", reply{status: 200, body: answer}, opened, "data[].payer_phone", false},
-		"listed, one absent":   {"data[].payer_phone,nobody", reply{status: 200, body: answer}, opened, "data[].payer_phone", false},
-		"listed, absent":       {"nobody", reply{status: 200, body: answer}, answer, "", true},
-		"auto, nothing there":  {"auto", reply{status: 200, body: `{"data":[]}`}, `{"data":[]}`, "", false},
-		"auto, plain":          {"auto", reply{status: 200, body: plain}, plain, "", false},
-		"listed, plain":        {"data[].payer_phone", reply{status: 200, body: plain}, plain, "", true},
-		"one is not for us":    {"auto", reply{status: 200, body: foreign}, foreign, "", true},
-		"not JSON":             {"auto", reply{status: 200, body: "x"}, "x", "", false},
-		"rejected":             {"auto", reply{status: 400, body: answer}, answer, "", false},
-		"failed":               {"auto", reply{status: 500, body: answer}, answer, "", false},
-		"rejected, unverified": {"auto", reply{status: 400, body: answer, sign: "none"}, answer, "", false},
+		"not asked":           {"", reply{status: 200, body: answer}, answer, "", false},
+		"auto":                {"auto", reply{status: 200, body: answer}, opened, "data[].payer_phone", false},
+		"listed":              {"data[].payer_phone", reply{status: 200, body: answer}, opened, "data[].payer_phone", false},
+		"listed, one absent":  {"data[].payer_phone,nobody", reply{status: 200, body: answer}, opened, "data[].payer_phone", false},
+		"listed, absent":      {"nobody", reply{status: 200, body: answer}, answer, "", true},
+		"auto, nothing there": {"auto", reply{status: 200, body: `{"data":[]}`}, `{"data":[]}`, "", false},
+		"auto, plain":         {"auto", reply{status: 200, body: plain}, plain, "", false},
+		"listed, plain":       {"data[].payer_phone", reply{status: 200, body: plain}, plain, "", true},
+		"one is not for us":   {"auto", reply{status: 200, body: foreign}, foreign, "", true},
+		"not JSON":            {"auto", reply{status: 200, body: "x"}, "x", "", false},
+		"rejected":            {"auto", reply{status: 400, body: answer}, answer, "", false},
+		"failed":              {"auto", reply{status: 500, body: answer}, answer, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newRig(t, rigOptions{answer: func(got) reply { return tc.answer }})

@@ -148,7 +148,7 @@ func TestForwardOutcomes(t *testing.T) {
 		"done":             {reply{status: 200, body: `{"a": 1}`}, 200, storage.CallSucceeded, false},
 		"done, no content": {reply{status: 204}, 204, storage.CallSucceeded, false},
 		"rejected":         {reply{status: 400, body: `{"code":"PARAM_ERROR"}`}, 400, storage.CallRejected, false},
-		"rejected, forged": {reply{status: 400, body: `{"code":"PARAM_ERROR"}`, sign: "none"}, 400, storage.CallUnknown, true},
+		"rejected, forged": {reply{status: 400, body: `{"code":"PARAM_ERROR"}`, sign: "none"}, 500, storage.CallUnknown, true},
 		"failed":           {reply{status: 500, body: `{"code":"SYSTEM_ERROR"}`}, 500, storage.CallUnknown, true},
 		"done, forged":     {reply{status: 200, body: `{}`, sign: "bad"}, 500, storage.CallUnknown, true},
 		"done, probe":      {reply{status: 200, body: `{}`, sign: "probe"}, 500, storage.CallUnknown, true},

@@ -232,7 +232,7 @@ func TestCodePay(t *testing.T) {
 		{"TYPING", reply{status: 400, body: `{"code":"USERPAYING","message":"x"}`}, storage.OrderUnknown, 400},
 		{"STRANGE", reply{status: 400, body: `{"code":"SOMETHING_NEW","message":"x"}`}, storage.OrderUnknown, 400},
 		{"WRONG1", reply{status: 400, body: `{"code":"AUTH_CODE_INVALID","message":"x"}`}, storage.OrderRejected, 400},
-		{"WRONG2", reply{status: 400, body: `{"code":"AUTH_CODE_INVALID","message":"x"}`, sign: "none"}, storage.OrderUnknown, 400},
+		{"WRONG2", reply{status: 400, body: `{"code":"AUTH_CODE_INVALID","message":"x"}`, sign: "none"}, storage.OrderUnknown, 500},
 		{"WAITS1", reply{status: 202, body: `{}`}, storage.OrderUnknown, 202},
 		{"LOST01", reply{}, storage.OrderUnknown, 500},
 	} {

@@ -194,8 +194,9 @@ func TestQueryResolvesUnknown(t *testing.T) {
 	}
 	g.offset = 61 * time.Second
 	answer.sign = "none"
-	if g.do("GET", basicQuery+"N20261122", ""); g.order("N20261122").State != storage.OrderUnknown {
-		t.Error("an unverified 404 is taken for proof")
+	r = g.do("GET", basicQuery+"N20261122", "")
+	if g.order("N20261122").State != storage.OrderUnknown || r.StatusCode != 500 || r.Header.Get("Wechatpay-Gateway-Outcome") != "unknown" {
+		t.Error("an unverified 404 is taken for proof", r.StatusCode, r.Header)
 	}
 	answer = notThere
 	if g.do("GET", basicQuery+"N20261122", ""); g.order("N20261122").State != storage.OrderRejected {
