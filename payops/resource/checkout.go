@@ -39,8 +39,9 @@ type Opened struct {
 	H5URL string `json:"h5_url,omitempty"`
 	// Replaced is the order that this one replaces.
 	Replaced *Replaced `json:"replaced,omitempty"`
-	// Reused: the order to be replaced is not five minutes old and asks for the
-	// same money, so it was kept, and this is it.
+	// Reused: no order was made. The order to be replaced is not five minutes old and
+	// asks for the same money, so it was kept; or, where Replaced is set, an earlier
+	// request replaced it by this one, which asks for the same money.
 	Reused bool `json:"reused,omitempty"`
 }
 
@@ -88,13 +89,10 @@ func (rs *Resources) checkout(r *Request) Response {
 		return response
 	}
 	body.number(numbers)
-	var replaced *Replaced
 	if body.Replaces != "" {
-		if replaced, response, done = rs.replace(r, &body); done {
-			return response
-		}
+		return rs.openInstead(r, &body)
 	}
-	return rs.open(r, &body, replaced)
+	return rs.open(r, &body, nil)
 }
 
 // open makes the order at WeChat Pay.

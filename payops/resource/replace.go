@@ -11,8 +11,8 @@ import (
 
 // replace queries and closes the order that a checkout replaces. done is true
 // when no order is to be made: the old one is paid, is kept, or cannot be closed.
-func (rs *Resources) replace(r *Request, body *Checkout) (replaced *Replaced, response Response, done bool) {
-	key := storage.OrderKey{Mchid: rs.Merchant.Mchid(), SubMchid: body.SubMchid, Number: body.Replaces}
+func (rs *Resources) replace(r *Request, body *Checkout, claim *replacement) (replaced *Replaced, response Response, done bool) {
+	key := rs.replacedKey(body)
 	order, refused := rs.order(r.Core.Live(), key)
 	switch {
 	case refused.Status == http.StatusNotFound:
@@ -21,6 +21,9 @@ func (rs *Resources) replace(r *Request, body *Checkout) (replaced *Replaced, re
 		return nil, refused, true
 	case order.Key != key:
 		return nil, conflict(RuleCombineOnly, "replaces names a sub-order; name its combine order"), true
+	}
+	if response, done := rs.replacedBefore(r, body, order, claim); done {
+		return nil, response, true
 	}
 	if !settledState(order.State) {
 		var known bool
@@ -33,7 +36,7 @@ func (rs *Resources) replace(r *Request, body *Checkout) (replaced *Replaced, re
 	}
 	if !settledState(order.State) {
 		if young := rs.tooYoung(order); young > 0 {
-			if kept, ok := rs.keep(r, body, order); ok {
+			if kept, ok := rs.keep(r, body, order, nil); ok {
 				return nil, kept, true
 			}
 			return nil, later(conflict(RuleCloseTooEarly,
@@ -49,9 +52,9 @@ func (rs *Resources) replace(r *Request, body *Checkout) (replaced *Replaced, re
 	return &Replaced{order.Key.Number, order.State}, Response{}, false
 }
 
-// keep answers with the old order when it asks for the same money of the same
+// keep answers with an order that is there when it asks for the same money of the same
 // payer in the same way, and still opens.
-func (rs *Resources) keep(r *Request, body *Checkout, order storage.Order) (Response, bool) {
+func (rs *Resources) keep(r *Request, body *Checkout, order storage.Order, replaced *Replaced) (Response, bool) {
 	if !sameMoney(body, order) || order.State != storage.OrderCreated {
 		return Response{}, false
 	}
@@ -74,7 +77,7 @@ func (rs *Resources) keep(r *Request, body *Checkout, order storage.Order) (Resp
 		rs.Logger.Error("a close cannot be taken back; the old code is not handed out again", "error", err)
 		return storeDown(), true
 	}
-	return rs.opened(r, http.StatusOK, body, order, o, nil, true)
+	return rs.opened(r, http.StatusOK, body, order, o, replaced, true)
 }
 
 // sameMoney reports whether a checkout asks for what an order asks for: kind,
