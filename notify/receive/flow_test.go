@@ -286,6 +286,32 @@ func refundOf(number, refundNo, status string, total, refund int) string {
 		testMchid, number, number, refundNo, refundNo, status, total, refund, total, refund)
 }
 
+// TestTalliedRefundsAreMarked: a refund of a payment that the ledger has no order
+// for is taken out of the memo that counts it, and not out of an order that came
+// later.
+func TestTalliedRefundsAreMarked(t *testing.T) {
+	b := newBench(t)
+	order := created("1015", 100)
+	refund := storage.Refund{
+		Key: storage.RefundKey{Mchid: testMchid, OutRefundNo: "R15"}, Order: order.Key, State: storage.RefundProcessing, Amount: 30, Total: 100,
+	}
+	rows := storage.Rows{Refund: &refund}
+	if err := rows.ReserveRefund(refund.Tallies(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	b.store.refunds[refund.Key], b.store.memos[refund.Tally] = refund, *rows.Memos[refund.Tally]
+	order.RefundTotal, order.RefundCount = 70, 2
+	b.know(order)
+	if a := b.take(t, commitRoute(), "REFUND.CLOSED", refundOf("1015", "R15", "CLOSED", 100, 30)); a.Status != 200 {
+		t.Fatal(a.Status)
+	}
+	memo := b.store.memos[refund.Tally]
+	left, err := (&storage.Rows{Memos: map[string]*storage.Memo{refund.Tally: &memo}}).RefundsOf(order.Key, refund.Tallies())
+	if got := b.order("1015"); err != nil || left.Total != 0 || left.Count != 0 || got.RefundTotal != 70 || b.store.refunds[refund.Key].State != storage.RefundClosed {
+		t.Errorf("%+v %v, order %+v", left, err, got)
+	}
+}
+
 func TestRefundsAreMarked(t *testing.T) {
 	b := newBench(t)
 	order := created("1013", 100)

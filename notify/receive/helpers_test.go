@@ -301,6 +301,7 @@ type fakeStore struct {
 	ids     map[string]string          // WeChat's notification id → key
 	orders  map[storage.OrderKey]storage.Order
 	refunds map[storage.RefundKey]storage.Refund
+	memos   map[string]storage.Memo
 	fence   uint64
 	claims  map[string]uint64
 	behind  bool
@@ -312,7 +313,7 @@ type fakeStore struct {
 func newFakeStore() *fakeStore {
 	return &fakeStore{
 		records: map[string]*storage.Record{}, parked: map[string]*storage.Record{}, ids: map[string]string{},
-		orders: map[storage.OrderKey]storage.Order{}, refunds: map[storage.RefundKey]storage.Refund{},
+		orders: map[storage.OrderKey]storage.Order{}, refunds: map[storage.RefundKey]storage.Refund{}, memos: map[string]storage.Memo{},
 		claims: map[string]uint64{}, failing: map[string]error{}, calls: map[string]int{},
 	}
 }
@@ -468,8 +469,17 @@ func (s *fakeStore) Change(ctx context.Context, keys storage.Keys, change func(*
 	if refund, ok := s.refunds[keys.Refund]; ok {
 		rows.Refund = &refund
 	}
+	rows.Memos = map[string]*storage.Memo{}
+	for _, name := range keys.Memos {
+		if memo, ok := s.memos[name]; ok {
+			rows.Memos[name] = &memo
+		}
+	}
 	if err := change(&rows); err != nil {
 		return err
+	}
+	for name, memo := range rows.Memos {
+		s.memos[name] = *memo
 	}
 	if rows.Order != nil {
 		s.orders[keys.Order] = *rows.Order
