@@ -281,9 +281,31 @@ func (a *API) refundFacts(ctx context.Context, d *refundDraft, order *storage.Or
 		facts.Payment = paymentOf(&fresh, d.refund.Order)
 		if !facts.Reserved() && !facts.WholeCombine && facts.Payment.Paid == guard.PaidUnknown {
 			a.askListed(ctx, &fresh, facts.Payment)
+			if fresh, err = a.ledger.Order(ctx, order.Key); err != nil {
+				return facts, a.ledgerRefusal(err)
+			}
+		}
+		// What was refunded by the transaction_id before the ledger had it counts.
+		named := d.refund
+		named.TransactionID = cmp.Or(named.TransactionID, transactionOf(&fresh, d.refund.Order))
+		for _, tally := range named.Tallies() {
+			if !slices.Contains(d.tallies, tally) {
+				d.tallies = append(d.tallies, tally)
+			}
 		}
 	}
 	return facts, nil
+}
+
+// transactionOf is WeChat Pay's number of one payment: of the order, or of the
+// sub-order that the key names; "" when the ledger does not know it.
+func transactionOf(o *storage.Order, payment storage.OrderKey) string {
+	for _, s := range o.Subs {
+		if s.Key() == payment {
+			return s.TransactionID
+		}
+	}
+	return o.TransactionID
 }
 
 // paymentOf is what the ledger knows of a payment.

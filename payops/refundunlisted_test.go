@@ -16,6 +16,39 @@ func byTransaction(number string, amount int) string {
 	return strings.Replace(refundBody("N20261122", number, amount), `"out_trade_no":"N20261122"`, `"transaction_id":"42n20261122"`, 1)
 }
 
+// TestRefundByTheOtherName: what was refunded by a transaction_id while nobody told
+// whose it is counts against the order of the ledger that turns out to have it.
+func TestRefundByTheOtherName(t *testing.T) {
+	apply := refuses(500)
+	g := newRig(t, rigOptions{now: atNoon, limits: map[string]guard.Limit{"all": {}}, answer: func(x got) reply {
+		switch {
+		case x.method == "POST":
+			return apply(x)
+		case strings.Contains(x.uri, "/id/"):
+			return reply{status: 500, body: `{"code":"SYSTEM_ERROR","message":"x"}`}
+		}
+		return reply{status: 200, body: `{"mchid":"` + mchid + `","appid":"` + appid + `","out_trade_no":"N20261122","transaction_id":"42n20261122",` +
+			`"trade_state":"SUCCESS","success_time":"2026-11-22T11:00:00+08:00","amount":{"total":100,"currency":"CNY"}}`}
+	}})
+	o := paidToday("N20261122")
+	o.State, o.TransactionID, o.PaidAt = storage.OrderCreated, "", time.Time{}
+	put(t, g.ledger, o)
+	if r := g.do("POST", refundPath, byTransaction("T1", 40)); r.StatusCode != 500 {
+		t.Fatal(r.StatusCode, text(t, r))
+	}
+	apply = takesRefunds("PROCESSING")
+	g.offset = time.Hour
+	g.refused("one is open", g.do("POST", refundPath, refundBody("N20261122", "T2", 30)), 409, payops.Rule(guard.RefundSameNumber))
+	if r := g.do("POST", refundPath, byTransaction("T1", 40)); r.StatusCode != 200 {
+		t.Fatal(r.StatusCode, text(t, r))
+	}
+	g.offset = 2 * time.Hour
+	g.refused("more than is left", g.do("POST", refundPath, refundBody("N20261122", "T2", 61)), 409, payops.Rule(guard.RefundTotal))
+	if r := g.do("POST", refundPath, refundBody("N20261122", "T2", 60)); r.StatusCode != 200 {
+		t.Error(r.StatusCode, text(t, r))
+	}
+}
+
 // TestRefundByTransaction: the rules and limits hold for the refunds of a payment
 // that the ledger does not know under its transaction_id: because it has not
 // learned it yet, because it does not have the order, and where WeChat Pay tells
