@@ -217,6 +217,15 @@ func (a *API) orderOf(ctx context.Context, r *storage.Refund) (*storage.Order, *
 		case found.State != storage.OrderRejected:
 			order = &found
 		}
+		if direct := (storage.OrderKey{Mchid: r.Order.Mchid, Number: r.Order.Number}); order == nil && direct != r.Order {
+			switch found, err := a.ledger.Order(ctx, direct); {
+			case errors.Is(err, storage.ErrNotFound):
+			case err != nil:
+				return nil, a.ledgerRefusal(err)
+			case found.Kind == storage.OrderBasic && found.State != storage.OrderRejected:
+				return nil, conflict(RuleMchid, "the order was made without a sub_mchid, and is refunded without one")
+			}
+		}
 	}
 	if r.TransactionID != "" {
 		found, err := a.ledger.OrderByTransaction(ctx, r.Key.Mchid, r.TransactionID)

@@ -86,3 +86,15 @@ func TestRefundNotifyURL(t *testing.T) {
 		t.Error(r.StatusCode, r.Header)
 	}
 }
+
+// TestRefundWithAStrangersSubMchid: a sub_mchid that the order does not have is no
+// way around what the ledger knows of it.
+func TestRefundWithAStrangersSubMchid(t *testing.T) {
+	g := newRig(t, rigOptions{answer: takesRefunds("PROCESSING")})
+	put(t, g.ledger, paidOrder("N20261122"))
+	body := strings.TrimSuffix(refundBody("N20261122", "R1", 30), "}") + `,"sub_mchid":"1900000109"}`
+	g.refused("a direct merchant's order", g.do("POST", refundPath, body), 409, payops.RuleMchid)
+	if len(g.wx.requests()) != 0 {
+		t.Error("it was sent")
+	}
+}

@@ -183,6 +183,10 @@ func (rs *Resources) replacedBefore(r *Request, body *Checkout, old storage.Orde
 		if kept, ok := rs.keep(r, body, by, &Replaced{old.Key.Number, old.State}); ok {
 			return kept, true
 		}
+		// A query may tell of it before its maker has written down what opens it.
+		if call, err := rs.Ledger.Call(r.Core.Live(), by.LastCall); err == nil && call.Outcome == storage.CallPending && claim.At.Add(replaceTime).After(rs.Now()) {
+			return later(conflict(RuleReplaced, "another request is replacing the order; the same request finds what came of it"), time.Second), true
+		}
 	case storage.OrderIntended, storage.OrderUnknown:
 		return later(refuseWith(http.StatusConflict, codeInvalid, RuleReplaced,
 			"the order was replaced by another one, of which it is not known whether it was made; repeat that one, or ask again", detail), time.Minute), true
