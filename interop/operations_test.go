@@ -276,6 +276,20 @@ func exampleOf(o *operation.Operation, n int) chosen {
 		if strings.Contains(o.Path, "ecommerce") {
 			c.Data.(object)["sub_mchid"], c.Data.(object)["sp_appid"] = subMchid, appid
 		}
+	case operation.ActEnterParking:
+		c.Data = object{
+			"out_parking_no": number, "plate_number": "粤B888888", "plate_color": "BLUE", "notify_url": "https://pay.example.com/n",
+			"start_time": "2026-11-22T10:00:00+08:00", "parking_name": description, "free_duration": 3600,
+		}
+	case operation.ActChargeParking:
+		c.Data = object{
+			"appid": appid, "description": description, "out_trade_no": number, "trade_scene": "PARKING",
+			"notify_url": "https://pay.example.com/n", "amount": yuan,
+			"parking_info": object{
+				"parking_id": "5K8264ILTKCH16CQ250", "plate_number": "粤B888888", "plate_color": "BLUE", "start_time": "2026-11-22T10:00:00+08:00",
+				"end_time": "2026-11-22T11:00:00+08:00", "parking_name": description, "charging_duration": 3600, "device_id": "1",
+			},
+		}
 	case operation.ActAbnormalRefund:
 		c.Data = object{"out_refund_no": "R" + number, "type": "MERCHANT_BANK_CARD"}
 	default:
